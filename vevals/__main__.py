@@ -1,0 +1,5 @@
+"""``python -m vevals`` is the command ``vevals``."""
+
+from vevals.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""The Python interface: the same nouns and verbs as the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vevals import board as boards
+from vevals import session
+from vevals.benchmark import Benchmark
+from vevals.models import Model, load_model
+from vevals.registry import open_registry
+from vevals.runner import Result, Silent, Slice
+from vevals.store import open_store
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def list_benchmarks(pattern: str = "*", *, folders: Sequence[str | Path] = ()) -> list[str]:
+    """Names of all benchmarks that match ``pattern``. ``folders``: further places to look."""
+    return open_registry([Path(folder) for folder in folders]).names([pattern])
+
+
+def load_benchmark(name: str, *, folders: Sequence[str | Path] = ()) -> Benchmark:
+    """The benchmark called ``name``, such as ``"medical/triage"``."""
+    return open_registry([Path(folder) for folder in folders]).get(name)
+
+
+def run(
+    benchmark: str | Benchmark,
+    model: str | Model,
+    *,
+    limit: int | None = None,
+    draw: int | None = None,
+    seed: int = 0,
+    db: str | Path | None = None,
+    accept_license: bool = False,
+) -> Result:
+    """Evaluate one model on one benchmark; what the store has already is not asked again.
+
+    Args:
+        limit: only the first rows; draw: only the first samples of the seeded order.
+        db: path or URL of the store (default ``$VEVALS_DB`` or ``results/vevals.db``).
+    """
+    chosen = load_benchmark(benchmark) if isinstance(benchmark, str) else benchmark
+    part = Slice(limit, draw, seed)
+    selection = session.Selection([chosen], {chosen.name: part})
+    if isinstance(model, str):
+        loaded = session.prepare(selection, [model], accept_license)
+    else:
+        session.prepare(selection, [], accept_license)
+        loaded = [model]
+    with open_store(None if db is None else str(db)) as store:
+        return next(iter(list(session.run_all(selection, loaded, store, Silent()))))
+
+
+def leaderboard(suite: str | None = None, *, db: str | Path | None = None) -> pandas.DataFrame:
+    """All finished runs as one row a model, best first (see ``vevals.board.to_frame``)."""
+    with open_store(None if db is None else str(db)) as store:
+        return boards.to_frame(session.board(store, open_registry() if suite else None, suite))
+
+
+__all__ = ["leaderboard", "list_benchmarks", "load_benchmark", "load_model", "run"]

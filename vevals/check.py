@@ -1,0 +1,198 @@
+"""``vevals check``: everything about a benchmark that can be proved without a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from vevals.benchmark import Benchmark
+from vevals.errors import DataAbsent, VevalsError
+from vevals.metrics import Metric
+from vevals.types import Message, Outcome, Response, Sample, Scored
+
+NEAR = 0.8
+MOST_COMPARED = 20_000
+UNBALANCED = 1.5
+TOLERANCE = 1e-9
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found. A ``repair`` must be mended; a note is for the reader of the dataset card."""
+
+    text: str
+    repair: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What ``vevals check`` knows of one benchmark."""
+
+    benchmark: str
+    samples: int
+    labels: Mapping[str, int]
+    slices: Mapping[str, Mapping[str, int]]
+    first: tuple[Message, ...]
+    findings: tuple[Finding, ...]
+    absent: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was looked at and nothing needs repair."""
+        return not self.absent and not any(finding.repair for finding in self.findings)
+
+
+def problems(benchmark: Benchmark) -> Report:
+    """Read all rows, render every prompt, look for duplicates, and score every sample's own target."""
+    try:
+        samples = benchmark.samples
+        prompts = [benchmark.messages(sample) for sample in samples]
+        findings = tuple(_findings(benchmark, samples))
+    except DataAbsent as error:
+        return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=False),), absent=True)
+    except VevalsError as error:
+        return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=True),))
+    return Report(benchmark.name, len(samples), labels(samples), slices(benchmark), prompts[0], findings)
+
+
+def labels(samples: Sequence[Sample]) -> Mapping[str, int]:
+    """How often each label is the target, commonest first; empty when targets are free text."""
+    constant = len({sample.choices for sample in samples}) == 1 and samples[0].choices
+    counts = Counter(target for sample in samples for target in sample.target)
+    if constant:
+        return dict(counts.most_common())
+    if samples[0].choices:
+        from vevals.prompt import letter_of
+
+        letters = Counter(letter_of(sample.choices.index(target)) for sample in samples for target in sample.target)
+        return dict(letters.most_common())
+    return {}
+
+
+def slices(benchmark: Benchmark) -> Mapping[str, Mapping[str, int]]:
+    """Slice -> value -> number of samples."""
+    counted: dict[str, Counter[str]] = {name: Counter() for name in benchmark.spec.slices}
+    for sample in benchmark.samples:
+        for name, value in sample.slices.items():
+            counted[name][value] += 1
+    return {name: dict(counts.most_common()) for name, counts in counted.items()}
+
+
+def _findings(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Finding]:
+    bundled = _is_bundled(benchmark)
+    yield from (Finding(text, repair=True) for text in _full_marks(benchmark, samples))
+    yield from (Finding(text, repair=bundled) for text in _duplicates(samples))
+    yield from (Finding(text, repair=bundled) for text in _near_duplicates(samples))
+    yield from (Finding(text, repair=False) for text in _balance(samples))
+    yield from (Finding(text, repair=True) for text in _leaks(benchmark, samples))
+
+
+def _is_bundled(benchmark: Benchmark) -> bool:
+    """Whether the rows lie in the folder itself: then they can be repaired."""
+    source = benchmark.spec.data
+    return isinstance(source, str) or source.path is not None
+
+
+def _full_marks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
+    """Every metric must give each sample's own target the best value."""
+    replies = [ideal_response(benchmark, sample) for sample in samples]
+    lost = [sample for sample, reply in zip(samples, replies, strict=True) if reply.answer is None and sample.target]
+    if lost:
+        where = _where(benchmark, lost[0])
+        yield f"{where}: the answer '{benchmark.extractor.name}' cannot be read back from the target '{lost[0].target[0]}'"
+        return
+    for metric in benchmark.metrics:
+        rows = [metric.judge(sample, reply, {}) for sample, reply in zip(samples, replies, strict=True)]
+        yield from _marks_lost(benchmark, metric, rows)
+
+
+def _marks_lost(benchmark: Benchmark, metric: Metric, rows: Sequence[Scored]) -> Iterator[str]:
+    if metric.statistic is None:
+        wrong = [row for row in rows if row.value is None or abs(row.value - metric.best) > TOLERANCE]
+    else:
+        whole = metric.value(rows)
+        wrong = [] if abs(whole - metric.best) <= TOLERANCE else [row for row in rows if row.outcome != Outcome.scored]
+        if abs(whole - metric.best) > TOLERANCE and not wrong:
+            yield f"{metric.name} gives the targets themselves {whole:.4f}, not {metric.best:g}"
+    for row in wrong[:SHOWN]:
+        where = _where(benchmark, row.sample)
+        yield f"{where}: {metric.name} gives the target itself {row.value}, not {metric.best:g} {row.note}".rstrip()
+
+
+def _where(benchmark: Benchmark, sample: Sample) -> str:
+    return benchmark.place(benchmark.rows.where(benchmark.samples.index(sample)))
+
+
+def ideal_response(benchmark: Benchmark, sample: Sample) -> Response:
+    """The response of a model that gives the target as its answer."""
+    if benchmark.kind == "loglikelihood":
+        logprobs = tuple(0.0 if choice in sample.target else -1000.0 for choice in sample.choices)
+        ones = tuple(1 for _ in sample.choices)
+        response = Response(sample.id, logprobs=logprobs, choice_tokens=ones, greedy=tuple(x == 0 for x in logprobs))
+    else:
+        response = Response(sample.id, text=benchmark.ideal(sample))
+    answer = benchmark.extractor.answer(sample, response)
+    return Response(sample.id, response.text, response.logprobs, response.choice_tokens, response.greedy, answer=answer)
+
+
+def _question(sample: Sample) -> str:
+    """What a sample asks, as one text: the input with its own columns of text and its choices."""
+    return " ".join([sample.input, *sample.choices]).casefold()
+
+
+def _duplicates(samples: Sequence[Sample]) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
+    for sample in samples:
+        own = {name: value for name, value in sample.fields.items() if name not in ("id", "target", *sample.slices)}
+        groups.setdefault(repr((_question(sample), sorted(own.items(), key=str))), []).append(sample.id)
+    repeated = [ids for ids in groups.values() if len(ids) > 1]
+    if repeated:
+        shown = "; ".join(" = ".join(ids[:3]) for ids in repeated[:SHOWN])
+        yield f"{sum(len(ids) - 1 for ids in repeated)} exact duplicates: {shown}"
+
+
+def _near_duplicates(samples: Sequence[Sample]) -> Iterator[str]:
+    """Pairs of inputs that share at least 80% of their character 5-grams (Jaccard)."""
+    import numpy as np
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    texts = sorted({sample.input.casefold(): sample.id for sample in samples}.items())
+    if len(texts) > MOST_COMPARED:
+        yield f"near duplicates were not looked for: more than {MOST_COMPARED:,} different inputs"
+        return
+    if len(texts) < 2:
+        return
+    grams = CountVectorizer(analyzer="char", ngram_range=(5, 5), binary=True, dtype=np.int32)
+    try:
+        matrix = grams.fit_transform([f"  {text}  " for text, _ in texts])
+    except ValueError:
+        return
+    sizes = np.asarray(matrix.sum(axis=1)).ravel()
+    pairs: list[str] = []
+    for start in range(0, len(texts), 500):
+        shared = (matrix[start : start + 500] @ matrix.T).tocoo()
+        left = shared.row + start
+        union = sizes[left] + sizes[shared.col] - shared.data
+        near = (left < shared.col) & (shared.data >= NEAR * union)
+        pairs += [f"{texts[a][1]} ~ {texts[b][1]}" for a, b in zip(left[near], shared.col[near], strict=True)]
+    if pairs:
+        yield f"{len(pairs)} near duplicates: {'; '.join(pairs[:SHOWN])}"
+
+
+def _balance(samples: Sequence[Sample]) -> Iterator[str]:
+    counts = labels(samples)
+    if len(counts) > 1:
+        share = max(counts.values()) / sum(counts.values())
+        if share * len(counts) > UNBALANCED:
+            top = next(iter(counts))
+            yield f"label '{top}' is {100 * share:.0f}% of the targets; a fair share is {100 / len(counts):.0f}%"
+
+
+def _leaks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
+    """A few-shot example that is itself a question of the set."""
+    asked = {_question(sample): sample.id for sample in samples}
+    for shot in benchmark.shots:
+        if _question(shot) in asked and benchmark.shots is not samples:
+            yield f"the few-shot example '{shot.id}' is the question '{asked[_question(shot)]}'"

@@ -1,0 +1,62 @@
+"""The command line: parse, call, print, exit. Every command imports what it needs when it is called.
+
+Exit codes: 0 done · 1 done, but something needs attention (failed requests, a benchmark to repair, a wrong hash) ·
+2 wrong usage or input, nothing was lost · 70 a bug in vevals · 130 interrupted, everything answered is saved.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from vevals import __version__
+from vevals.cli import browse, data, runs
+from vevals.errors import VevalsError
+
+INTERNAL = 70
+
+app = typer.Typer(
+    name="vevals",
+    help="Evaluate language models on business benchmarks: run suites, compare on a leaderboard, gate releases.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("list")(browse.list_)
+app.command()(browse.show)
+app.command()(browse.check)
+app.command()(browse.new)
+app.command()(runs.run)
+app.command()(runs.leaderboard)
+app.command()(runs.samples)
+app.add_typer(data.app, name="data")
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"vevals {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Exit codes: 0 done, 1 done but see the output, 2 wrong usage or input, 70 bug, 130 interrupted."""
+
+
+def main() -> None:
+    """Entry point of the command ``vevals``."""
+    try:
+        app()
+    except VevalsError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("This is a bug in vevals, not in what you typed. Please report it with the lines above.", file=sys.stderr)
+        sys.exit(INTERNAL)

@@ -1,0 +1,182 @@
+"""``vevals run``, ``vevals leaderboard`` and ``vevals samples``."""
+
+from __future__ import annotations
+
+import enum
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vevals.cli.options import Db, Folders, Json, SuiteName
+
+if TYPE_CHECKING:
+    from vevals.board import Board
+    from vevals.cli.progress import Bar, Lines
+    from vevals.runner import Result
+
+INTERRUPTED = 130
+
+
+class Format(enum.StrEnum):
+    """How a leaderboard is printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+def run(
+    model: Annotated[list[str], typer.Option("--model", "-m", help="PREFIX:NAME or alias; may be repeated.")],
+    suite: SuiteName = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", "-b", help="Name or pattern such as 'medical/*'; repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
+    draw: Annotated[int | None, typer.Option(min=1, help="Only N samples, the same ones for the same seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --draw and of sampling.")] = 0,
+    label: Annotated[str, typer.Option(help="A name that keeps this run apart from equal ones.")] = "",
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Accept the terms of restricted data.")
+    ] = False,
+    db: Db = None,
+    benchmarks: Folders = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    json: Json = False,
+) -> None:
+    """Evaluate models on benchmarks. Stopped or killed, the same command goes on where it was."""
+    from vevals import session
+    from vevals.cli.progress import watcher
+    from vevals.registry import open_registry
+    from vevals.runner import Slice
+    from vevals.store import open_store
+
+    part = Slice(limit, draw, seed, label)
+    selection = session.select(open_registry(benchmarks or []), suite, benchmark or [], part)
+    models = session.prepare(selection, list(dict.fromkeys(model)), accept_license)
+    watch = watcher(quiet)
+    results: list[Result] = []
+    with open_store(db) as store:
+        try:
+            signal.signal(signal.SIGTERM, _interrupt)
+            results.extend(session.run_all(selection, models, store, watch))
+        except KeyboardInterrupt:
+            _say_how_to_resume(watch)
+            raise typer.Exit(INTERRUPTED) from None
+        board = session.board_of(store, results, selection)
+        where = str(store.path)
+    _print_results(results, board, where, json)
+    if any(result.failures for result in results):
+        raise typer.Exit(1)
+
+
+def leaderboard(
+    suite: SuiteName = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.table,
+    runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
+    db: Db = None,
+    benchmarks: Folders = None,
+    json: Json = False,
+) -> None:
+    """Compare all models of the results database: scores with intervals, domain by domain."""
+    from vevals import session
+    from vevals.cli import output
+    from vevals.registry import open_registry
+    from vevals.store import open_store
+
+    with open_store(db, create=False) as store:
+        if runs:
+            listed = store.runs()
+            return output.print_json([_run_record(run) for run in listed]) if json else output.print_runs(listed)
+        board = session.board(store, open_registry(benchmarks or []) if suite else None, suite)
+        heading = f"Leaderboard of suite {suite}" if suite else "Leaderboard of everything"
+        return _print_board(board, heading, Format.json if json else format)
+
+
+def samples(
+    run: Annotated[str, typer.Argument(help="A run: the first digits of its key ('vevals leaderboard --runs').")],
+    outcome: Annotated[str | None, typer.Option(help="Only these: scored, unparsed, truncated, empty, ...")] = None,
+    metric: Annotated[str | None, typer.Option(help="By this metric (default: the benchmark's first).")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Show what a run asked, what came back, and how it was judged."""
+    from itertools import islice
+
+    from vevals.cli import output
+    from vevals.errors import StoreError
+    from vevals.store import open_store
+
+    wanted = _outcome(outcome)
+    with open_store(db, create=False) as store:
+        row = store.run(run)
+        known = [name for name, _ in store.estimates(row.id)]
+        if metric is not None and metric not in known:
+            raise StoreError(f"run {row.key[:8]} has no metric '{metric}'; it has {', '.join(known) or 'none yet'}")
+        name = metric or (known[0] if known else "")
+        found = list(islice(store.samples(row, name, wanted), limit))
+    if json:
+        return output.print_json(found)
+    return output.print_samples(row, name, found)
+
+
+def _outcome(name: str | None):  # type: ignore[no-untyped-def]
+    from vevals.errors import VevalsError
+    from vevals.types import Outcome
+
+    if name is None:
+        return None
+    if name not in Outcome.__members__:
+        raise VevalsError(f"no outcome is called '{name}'; there is {', '.join(Outcome.__members__)}")
+    return Outcome[name]
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _say_how_to_resume(watch: Lines | Bar) -> None:
+    count = watch.count
+    if count.total:
+        print(f"\nStopped. {count.title}: {count.done} of {count.total} answers are saved.", file=sys.stderr)
+    print("The same command goes on from there.", file=sys.stderr)
+
+
+def _print_results(results: list[Result], board: Board, where: str, json: bool) -> None:
+    from vevals.cli import output
+
+    if json:
+        output.print_json([output.result_record(result) for result in results])
+        return
+    output.print_board(board, "Leaderboard of this command")
+    failures = sum(result.failures for result in results)
+    if failures:
+        print(f"\n{failures} samples have no score; the same command asks those that failed again.")
+    print(f"\nResults: {where}\nLook at single answers: vevals samples {results[0].run.key[:8]}")
+
+
+def _print_board(board: Board, heading: str, format: Format) -> None:
+    from vevals import board as boards
+    from vevals.cli import output
+    from vevals.errors import StoreError
+
+    if not board.rows:
+        raise StoreError("there is no finished run to show; start with: vevals run --suite demo --model smollm2")
+    if format is Format.table:
+        output.print_board(board, heading)
+    elif format is Format.markdown:
+        print(boards.to_markdown(board), end="")
+    elif format is Format.csv:
+        print(boards.to_csv(board), end="")
+    else:
+        output.print_json(boards.to_records(board))
+
+
+def _run_record(run: object) -> dict[str, object]:
+    from dataclasses import asdict
+
+    record = asdict(run)  # type: ignore[call-overload]
+    return {**{key: value for key, value in record.items() if key != "spec"}, "status": record["status"].name}

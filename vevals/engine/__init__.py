@@ -1,0 +1,1 @@
+"""How a local causal model is run: plan (pure) and files (pure), then network, score, decode and gguf (torch)."""

@@ -1,0 +1,232 @@
+"""A model's files without loading it: where they are, their hashes, the chat template. No torch, no transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vevals.errors import MissingExtra, ModelError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+)
+CONFIG_FILES = ("config.json", "generation_config.json")
+WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
+GGUF_TEMPLATE = "tokenizer.chat_template"
+_OTHER_KINDS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
+_GGUF_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_GGUF_STRING, _GGUF_ARRAY = 8, 9
+
+
+def cache_folder() -> Path:
+    """``VEVALS_CACHE``, else ``vevals`` under ``XDG_CACHE_HOME`` or ``~/.cache``. It may not exist yet."""
+    if own := os.environ.get("VEVALS_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vevals"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, remembered in the cache folder as long as its path, size and time of change stay the same."""
+    real = path.resolve()
+    stat = real.stat()
+    key = json.dumps([str(real), stat.st_size, stat.st_mtime_ns])
+    note = cache_folder() / "hashes" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known["file"] == key:
+            return str(known["sha256"])
+    with real.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    with contextlib.suppress(OSError):
+        _write(note, json.dumps({"file": key, "sha256": found}))
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Write as a whole or not at all: readers beside us see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
+        stream.write(text)
+    Path(stream.name).replace(path)
+
+
+def combined(files: Iterable[Path]) -> str | None:
+    """SHA-256 over the (name, SHA-256) of the files, in order of name; None without files."""
+    pairs = sorted((path.name, digest(path)) for path in files)
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest() if pairs else None
+
+
+def matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Files directly in ``folder`` that match a pattern."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def weights(folder: Path) -> list[Path]:
+    """The weight files: safetensors, else PyTorch's own format, as transformers chooses."""
+    return next((found for pattern in WEIGHT_PATTERNS if (found := matching(folder, [pattern]))), [])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty when there is no file.
+
+    Raises:
+        ModelError: it is not a JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON ({error}); get a fresh copy of the model") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} should hold a JSON object; get a fresh copy of the model")
+    return found
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelError unless ``folder`` looks like a causal language model."""
+    if not (folder / "config.json").is_file():
+        what = "has no config.json" if any(folder.iterdir()) else "is empty"
+        raise ModelError(f"{folder} is no model folder: it {what}; name the folder that holds config.json and weights")
+    if not weights(folder):
+        raise ModelError(f"{folder} has a config.json but no weights (*.safetensors or pytorch_model*.bin); add them")
+    config = read_json(folder / "config.json")
+    kinds = [str(kind) for kind in config.get("architectures") or ()]
+    if config.get("is_encoder_decoder") or any(kind.endswith(_OTHER_KINDS) for kind in kinds):
+        raise ModelError(f"{folder} is a {', '.join(kinds) or 'encoder-decoder'}; hf: runs causal language models only")
+
+
+def check_gguf(path: Path) -> None:
+    """Raise ModelError unless ``path`` starts like a GGUF file."""
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file (its first bytes are not 'GGUF'); get a fresh copy of it")
+
+
+def folder_template(folder: Path) -> str | None:
+    """The default chat template of a model folder; None where there is none."""
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        found = read_json(folder / name).get("chat_template")
+        if isinstance(found, list):
+            found = next((one.get("template") for one in found if one.get("name") == "default"), None)
+        if isinstance(found, str):
+            return found
+    return None
+
+
+@dataclass(slots=True)
+class _Header:
+    """A GGUF header being read. Source: the GGUF specification, version 3, in the ggml repository (docs/gguf.md)."""
+
+    stream: BinaryIO
+
+    def number(self, code: str) -> Any:
+        size = struct.calcsize("<" + code)
+        return struct.unpack("<" + code, self.stream.read(size))[0]
+
+    def text(self) -> str:
+        return self.stream.read(self.number("Q")).decode("utf-8", errors="replace")
+
+    def value(self, kind: int) -> Any:
+        if kind == _GGUF_STRING:
+            return self.text()
+        if kind == _GGUF_ARRAY:
+            of, count = self.number("I"), self.number("Q")
+            return [self.value(of) for _ in range(count)]
+        return self.number(_GGUF_FORMATS[kind])
+
+
+def gguf_metadata(path: Path, wanted: Collection[str]) -> dict[str, Any]:
+    """The ``wanted`` keys of a GGUF file's metadata, as far as it has them.
+
+    Raises:
+        ModelError: the header cannot be read.
+    """
+    check_gguf(path)
+    found: dict[str, Any] = {}
+    with path.open("rb") as stream:
+        header = _Header(stream)
+        try:
+            stream.seek(4)
+            header.number("I"), header.number("Q")
+            for _ in range(header.number("Q")):
+                key, kind = header.text(), header.number("I")
+                value = header.value(kind)
+                if key in wanted:
+                    found[key] = value
+        except (struct.error, KeyError, MemoryError, OverflowError):
+            raise ModelError(f"{path}: the GGUF header cannot be read; get a fresh copy of the file") from None
+    return found
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def template(path: Path) -> str | None:
+    """The model's own chat template, whether or not it is used."""
+    if path.is_dir():
+        return folder_template(path)
+    found = gguf_metadata(path, (GGUF_TEMPLATE,)).get(GGUF_TEMPLATE)
+    return found if isinstance(found, str) else None
+
+
+def parts(path: Path) -> dict[str, str | None]:
+    """Hashes of what makes the model: ``weights``, ``config``, ``tokenizer``. A GGUF file holds all three."""
+    if path.is_file():
+        return dict.fromkeys(("weights", "config", "tokenizer"), combined([path]))
+    return {
+        "weights": combined(weights(path)),
+        "config": combined(matching(path, CONFIG_FILES)),
+        "tokenizer": combined(matching(path, TOKENIZER_FILES)),
+    }
+
+
+def snapshot(name: str, revision: str) -> Path:
+    """The folder of a hub id's snapshot, named after its commit; downloaded unless it is there.
+
+    Raises:
+        ModelError: the hub does not know it, keeps it closed, or cannot be reached.
+    """
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtra("hf: models", "hf")
+    from huggingface_hub import snapshot_download
+
+    shape: dict[str, Any] = {"revision": revision or None, "ignore_patterns": ["*/*", "consolidated*"]}
+    try:
+        for pattern in WEIGHT_PATTERNS:
+            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_FILES, pattern], **shape))
+            if weights(folder):
+                break
+    except Exception as error:
+        raise ModelError(
+            f"'hf:{name}' is no folder here, and the hub did not give it ({one_line(error)}); "
+            "check the name and the connection, or give a local directory"
+        ) from error
+    return folder
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line and not too long."""
+    return " ".join((str(error) or type(error).__name__).split())[:300]

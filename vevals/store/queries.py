@@ -1,0 +1,651 @@
+"""What is asked of the database, and nothing else: the statements behind a run, a leaderboard and a list of samples."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, RowMapping, Table, func, select, text, update
+from sqlalchemy.dialects.sqlite import insert
+
+from vevals.canonical import canonical_json, sha256
+from vevals.errors import RunLocked, StoreError
+from vevals.store import blobs, schema
+from vevals.store.connection import WRITES, connect, explained
+from vevals.store.writer import Writer
+from vevals.types import ErrorKind, Estimate, FinishReason, Outcome, Response, Run, RunStatus, Sample, Scored
+
+DEFAULT_DB = "results/vevals.db"
+CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response on its way into the store. ``request`` is the canonical text of what was asked."""
+
+    run_id: int
+    sample_no: int
+    request: str
+    response: Response
+    cache_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """A metric as the store knows it: what identifies it, and its range."""
+
+    name: str
+    options: str
+    source_hash: str
+    worst: float
+    best: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as it stands in the store. ``key`` is hexadecimal; its first 8 digits name the run on the command line."""
+
+    id: int
+    key: str
+    benchmark: str
+    fingerprint: str
+    spec: Mapping[str, Any]
+    model: str
+    model_hash: str
+    label: str
+    limit: int | None
+    draw: int | None
+    seed: int
+    total: int
+    status: RunStatus
+    provenance: Mapping[str, Any]
+    started: int
+    finished: int | None
+    seconds: float
+
+
+def open_store(db: str | None = None, create: bool = True) -> Store:
+    """Open the store at a path or URL; by default ``$VEVALS_DB`` or ``results/vevals.db``.
+
+    Raises:
+        StoreError: not usable, or absent and ``create`` is False.
+    """
+    return Store(db or os.environ.get("VEVALS_DB") or DEFAULT_DB, create)
+
+
+class Store:
+    """One database. Use as a context manager: leaving it commits what is queued and closes the file."""
+
+    def __init__(self, db: str, create: bool = True) -> None:
+        self.engine, self.path = connect(db, create)
+        self._writing = self.engine.execution_options(**{WRITES: True})
+        self._writer: Writer[Answer] | None = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is queued, then close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self.engine.dispose()
+
+    # -- a run ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the run ``key`` (hex): a second process that wants it is refused. A killed process leaves no lock.
+
+        Raises:
+            RunLocked: another process is writing this run.
+        """
+        folder = self.path.parent / ".locks"
+        folder.mkdir(exist_ok=True)
+        lock = FileLock(folder / f"{self.path.stem}-{key[:16]}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunLocked(f"{self.path}: run {key[:8]} is being written by another process; wait for it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def start(self, run: Run, samples: Sequence[tuple[Sample, str]], spec: str, version: int) -> RunRow:
+        """The row of ``run``: the one that is there (to be continued), or a new one.
+
+        ``samples`` are all samples of the benchmark with their content hashes (hex), in order.
+        """
+        with self._write() as connection:
+            self._check_integrity(connection)
+            benchmark_id = self._benchmark(connection, run, samples, spec, version)
+            connection.execute(insert(schema.runs).values(_run_row(run, benchmark_id)).on_conflict_do_nothing())
+            row = connection.execute(_runs().where(schema.runs.c.key == run_key(run))).mappings().one()
+        return _as_run(row)
+
+    def save(self, answer: Answer) -> None:
+        """Queue one response; it is committed within 200 ms."""
+        if self._writer is None:
+            self._writer = Writer(self._save_all)
+        self._writer.put(answer)
+
+    def flush(self) -> None:
+        """Return when every saved response is committed. Raises StoreError when one could not be."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def cached(self, keys: Sequence[bytes]) -> dict[bytes, Response]:
+        """Earlier answers to the same requests of the same model; ids are empty."""
+        found: dict[bytes, Response] = {}
+        query = select(schema.cache.c.request, schema.cache.c.meta, *_blob_columns()).join(
+            schema.blobs, schema.blobs.c.hash == schema.cache.c.response
+        )
+        with self._read() as connection:
+            for some in _chunks(keys):
+                for row in connection.execute(query.where(schema.cache.c.request.in_(some))).mappings():
+                    found[row["request"]] = _cached_response(row)
+        return found
+
+    def responses(self, run_id: int) -> Iterator[tuple[int, Response]]:
+        """(sample number, response) of a run in the order of the samples; ids are the samples' ids."""
+        query = (
+            select(schema.responses, schema.samples.c.sample_id, *_blob_columns())
+            .join(schema.runs, schema.runs.c.id == schema.responses.c.run_id)
+            .join(
+                schema.samples,
+                (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id)
+                & (schema.samples.c.sample_no == schema.responses.c.sample_no),
+            )
+            .join(schema.blobs, schema.blobs.c.hash == schema.responses.c.response)
+            .where(schema.responses.c.run_id == run_id)
+            .order_by(schema.responses.c.sample_no)
+        )
+        with self._read() as connection:
+            for row in connection.execute(query).mappings():
+                yield row["sample_no"], _stored_response(row)
+
+    def finish(
+        self, run_id: int, results: Sequence[tuple[MetricRow, Sequence[tuple[int, Scored]], Estimate]], seconds: float
+    ) -> None:
+        """Write scores, estimates and the state ``finished`` in one transaction. ``seconds`` is added to the run's."""
+        with self._write() as connection:
+            connection.execute(schema.scores.delete().where(schema.scores.c.run_id == run_id))
+            connection.execute(schema.estimates.delete().where(schema.estimates.c.run_id == run_id))
+            for position, (metric, rows, estimate) in enumerate(results):
+                metric_id = self._metric(connection, metric)
+                _insert(connection, schema.scores, [_score_row(run_id, no, metric_id, s) for no, s in rows])
+                row = _estimate_row(run_id, metric_id, position, estimate, rows)
+                connection.execute(insert(schema.estimates).values(row))
+            self._close_run(connection, run_id, seconds)
+
+    def add_seconds(self, run_id: int, seconds: float) -> None:
+        """Add model time to a run that stops unfinished."""
+        with self._write() as connection:
+            total = schema.runs.c.seconds + seconds
+            connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(seconds=total))
+
+    def reopen(self, run_id: int) -> None:
+        """Mark a finished run as unfinished, because failed rows are asked again."""
+        values = {"status": RunStatus.unfinished, "finished": None, "digest": None}
+        with self._write() as connection:
+            connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(values))
+
+    # -- looking back --------------------------------------------------------------------------------------------
+
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+        with self._read() as connection:
+            return [_as_run(row) for row in connection.execute(_runs().order_by(schema.runs.c.id)).mappings()]
+
+    def run(self, name: str) -> RunRow:
+        """The run whose key begins with ``name``.
+
+        Raises:
+            StoreError: no such run, or several.
+        """
+        found = [run for run in self.runs() if run.key.startswith(name.lower())]
+        if len(found) == 1:
+            return found[0]
+        problem = "no run is called" if not found else f"{len(found)} runs begin with"
+        raise StoreError(f"{self.path}: {problem} '{name}'; 'vevals leaderboard --runs' lists them")
+
+    def estimates(self, run_id: int) -> list[tuple[str, Estimate]]:
+        """(metric name, estimate) of a finished run, the leaderboard's metric first."""
+        query = (
+            select(schema.estimates, schema.metrics.c.name)
+            .join(schema.metrics)
+            .where(schema.estimates.c.run_id == run_id)
+            .order_by(schema.estimates.c.position)
+        )
+        with self._read() as connection:
+            return [(row["name"], _as_estimate(row)) for row in connection.execute(query).mappings()]
+
+    def outcomes(self, run_id: int) -> dict[str, dict[Outcome, int]]:
+        """Metric name -> how many rows ended how."""
+        query = (
+            select(schema.metrics.c.name, schema.scores.c.outcome, func.count())
+            .join(schema.metrics)
+            .where(schema.scores.c.run_id == run_id)
+            .group_by(schema.metrics.c.name, schema.scores.c.outcome)
+        )
+        counts: dict[str, dict[Outcome, int]] = {}
+        with self._read() as connection:
+            for name, outcome, count in connection.execute(query):
+                counts.setdefault(name, {})[Outcome(outcome)] = count
+        return counts
+
+    def usage(self, run_id: int) -> Mapping[str, float]:
+        """Tokens and model seconds of a run, cache hits left out."""
+        fresh = schema.responses.c.cached == 0
+        query = select(
+            func.count(),
+            func.coalesce(func.sum(schema.responses.c.input_tokens).filter(fresh), 0),
+            func.coalesce(func.sum(schema.responses.c.output_tokens).filter(fresh), 0),
+            func.coalesce(func.sum(schema.responses.c.cached), 0),
+        ).where(schema.responses.c.run_id == run_id)
+        with self._read() as connection:
+            present, tokens_in, tokens_out, cached = connection.execute(query).one()
+        return {"present": present, "input_tokens": tokens_in, "output_tokens": tokens_out, "cached": cached}
+
+    def samples(self, run: RunRow, metric: str, outcome: Outcome | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of a run with what was asked, answered and scored under ``metric``."""
+        query = (
+            select(
+                schema.responses,
+                schema.samples.c.sample_id,
+                schema.samples.c.slices,
+                schema.samples.c.payload,
+                schema.scores.c.outcome,
+                schema.scores.c.value,
+                schema.scores.c.note,
+                *_blob_columns(),
+            )
+            .join(schema.runs, schema.runs.c.id == schema.responses.c.run_id)
+            .join(
+                schema.samples,
+                (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id)
+                & (schema.samples.c.sample_no == schema.responses.c.sample_no),
+            )
+            .join(schema.blobs, schema.blobs.c.hash == schema.responses.c.response)
+            .outerjoin(
+                schema.scores,
+                (schema.scores.c.run_id == schema.responses.c.run_id)
+                & (schema.scores.c.sample_no == schema.responses.c.sample_no)
+                & schema.scores.c.metric_id.in_(select(schema.metrics.c.id).where(schema.metrics.c.name == metric)),
+            )
+            .where(schema.responses.c.run_id == run.id)
+            .order_by(schema.responses.c.sample_no)
+        )
+        if outcome is not None:
+            query = query.where(schema.scores.c.outcome == outcome)
+        with self._read() as connection:
+            for row in connection.execute(query).mappings():
+                yield self._sample_view(connection, row)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with explained(self.path), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with explained(self.path), self.engine.connect() as connection:
+            yield connection
+
+    def _check_integrity(self, connection: Connection) -> None:
+        found = connection.execute(text("PRAGMA quick_check(1)")).scalar_one()
+        if found != "ok":
+            raise StoreError(
+                f"{self.path}: the database is damaged ({found}); restore a copy or name another with --db"
+            )
+
+    def _benchmark(
+        self, connection: Connection, run: Run, samples: Sequence[tuple[Sample, str]], spec: str, version: int
+    ) -> int:
+        fingerprint = bytes.fromhex(run.fingerprint)
+        row = {"name": run.benchmark, "version": version, "fingerprint": fingerprint, "spec": spec}
+        added = connection.execute(
+            insert(schema.benchmarks).values({**row, "total": len(samples)}).on_conflict_do_nothing()
+        )
+        where = schema.benchmarks.c.fingerprint == fingerprint
+        benchmark_id = int(connection.execute(select(schema.benchmarks.c.id).where(where)).scalar_one())
+        if added.rowcount:
+            payloads = [blobs.pack(_payload(sample)) for sample, _ in samples]
+            rows = [
+                {
+                    "benchmark_id": benchmark_id,
+                    "sample_no": no,
+                    "sample_id": sample.id,
+                    "content_hash": bytes.fromhex(digest),
+                    "cluster": sample.cluster,
+                    "slices": canonical_json(dict(sample.slices)),
+                    "payload": payload["hash"],
+                }
+                for no, ((sample, digest), payload) in enumerate(zip(samples, payloads, strict=True))
+            ]
+            _insert(connection, schema.blobs, payloads)
+            _insert(connection, schema.samples, rows)
+        return benchmark_id
+
+    def _save_all(self, answers: Sequence[Answer]) -> None:
+        """One transaction: texts first, so that a hash never dangles."""
+        texts, rows, hits = [], [], []
+        for answer in answers:
+            request, response = blobs.pack(answer.request), blobs.pack(response_text(answer.response))
+            texts += [request, response]
+            rows.append(_response_row(answer, request["hash"], response["hash"]))
+            if answer.cache_key is not None and answer.response.error is None and not answer.response.cached:
+                hits.append(_cache_row(answer, response["hash"]))
+        with self._write() as connection:
+            _insert(connection, schema.blobs, texts)
+            for row in rows:
+                _upsert_response(connection, row)
+            _insert(connection, schema.cache, hits)
+
+    def _metric(self, connection: Connection, metric: MetricRow) -> int:
+        connection.execute(insert(schema.metrics).values(asdict(metric)).on_conflict_do_nothing())
+        table = schema.metrics.c
+        query = select(table.id).where(
+            table.name == metric.name, table.options == metric.options, table.source_hash == metric.source_hash
+        )
+        return int(connection.execute(query).scalar_one())
+
+    def _close_run(self, connection: Connection, run_id: int, seconds: float) -> None:
+        values = {
+            "status": RunStatus.finished,
+            "finished": _now(),
+            "digest": _digest(connection, run_id),
+            "seconds": schema.runs.c.seconds + seconds,
+        }
+        connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(values))
+
+    def _sample_view(self, connection: Connection, row: RowMapping) -> dict[str, Any]:
+        response = _stored_response(row)
+        payload = json.loads(_blob(connection, row["payload"]))
+        outcome = None if row["outcome"] is None else Outcome(row["outcome"]).name
+        return {
+            "id": row["sample_id"],
+            "outcome": outcome,
+            "value": row["value"],
+            "note": row["note"] or "",
+            "target": payload["target"],
+            "answer": response.answer,
+            "text": response.text,
+            "logprobs": dict(zip(payload["choices"], response.logprobs, strict=False)),
+            "finish_reason": response.finish_reason.name,
+            "error": response.error,
+            "input_tokens": response.input_tokens,
+            "output_tokens": response.output_tokens,
+            "slices": json.loads(row["slices"]),
+            "request": json.loads(_blob(connection, row["request"])),
+        }
+
+
+def run_key(run: Run) -> bytes:
+    """SHA-256 of what makes two runs the same run: equal keys continue each other, unequal ones never mix."""
+    return sha256(
+        {
+            "fingerprint": run.fingerprint,
+            "model": dict(run.model_identity),
+            "options": asdict(run.options),
+            "label": run.label,
+            "limit": run.limit,
+            "draw": run.draw,
+            "seed": run.seed,
+        }
+    )
+
+
+def response_text(response: Response) -> str:
+    """What of a response is stored as content: its text, or the numbers of its choices."""
+    if not response.logprobs:
+        return response.text
+    numbers = [_finite(value) for value in response.logprobs]
+    return canonical_json({"logprobs": numbers, "tokens": response.choice_tokens, "greedy": response.greedy})
+
+
+def _payload(sample: Sample) -> str:
+    parts = {"input": sample.input, "target": sample.target, "choices": sample.choices}
+    return canonical_json(parts)
+
+
+def _run_row(run: Run, benchmark_id: int) -> dict[str, Any]:
+    return {
+        "key": run_key(run),
+        "benchmark_id": benchmark_id,
+        "parts": canonical_json(dict(run.parts)),
+        "model": run.model,
+        "model_hash": sha256(dict(run.model_identity)),
+        "model_identity": canonical_json(dict(run.model_identity)),
+        "config": canonical_json({"options": asdict(run.options), "benchmark": run.benchmark}),
+        "label": run.label,
+        "limit": run.limit,
+        "draw": run.draw,
+        "seed": run.seed,
+        "total": run.total,
+        "status": RunStatus.unfinished,
+        "provenance": canonical_json(dict(run.provenance)),
+        "started": _now(),
+        "seconds": 0.0,
+    }
+
+
+def _response_row(answer: Answer, request: bytes, response: bytes) -> dict[str, Any]:
+    given = answer.response
+    return {
+        "run_id": answer.run_id,
+        "sample_no": answer.sample_no,
+        "repeat": 0,
+        "request": request,
+        "response": response,
+        "answer": _storable(given.answer),
+        "finish_reason": given.finish_reason,
+        "error": _storable(given.error),
+        "error_kind": given.error_kind,
+        "input_tokens": given.input_tokens,
+        "output_tokens": given.output_tokens,
+        "seconds": given.seconds,
+        "cached": int(given.cached),
+        "tries": 1,
+    }
+
+
+def _upsert_response(connection: Connection, row: Mapping[str, Any]) -> None:
+    """A row is replaced only while it is a failure; an answer is never overwritten."""
+    statement = insert(schema.responses).values(row)
+    kept = {name: statement.excluded[name] for name in row if name not in ("run_id", "sample_no", "repeat", "tries")}
+    statement = statement.on_conflict_do_update(
+        index_elements=["run_id", "sample_no", "repeat"],
+        set_={**kept, "tries": schema.responses.c.tries + 1},
+        where=schema.responses.c.error.is_not(None),
+    )
+    connection.execute(statement)
+
+
+def _cache_row(answer: Answer, response: bytes) -> dict[str, Any]:
+    given = answer.response
+    facts = {
+        "finish_reason": int(given.finish_reason),
+        "input_tokens": given.input_tokens,
+        "output_tokens": given.output_tokens,
+        "seconds": given.seconds,
+        "scored": bool(given.logprobs),
+    }
+    return {"request": answer.cache_key, "response": response, "meta": canonical_json(facts), "created": _now()}
+
+
+def _cached_response(row: RowMapping) -> Response:
+    facts = json.loads(row["meta"])
+    response = Response(
+        "",
+        input_tokens=facts["input_tokens"],
+        output_tokens=facts["output_tokens"],
+        seconds=facts["seconds"],
+        finish_reason=FinishReason(facts["finish_reason"]),
+        cached=True,
+    )
+    return _with_content(response, blobs.unpack(row["codec"], row["bytes"]), facts["scored"])
+
+
+def _stored_response(row: RowMapping) -> Response:
+    response = Response(
+        row["sample_id"],
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        seconds=row["seconds"],
+        finish_reason=FinishReason(row["finish_reason"]),
+        error=row["error"],
+        error_kind=ErrorKind(row["error_kind"]),
+        cached=bool(row["cached"]),
+        answer=row["answer"],
+    )
+    content = blobs.unpack(row["codec"], row["bytes"])
+    return _with_content(response, content, content.startswith('{"greedy":['))
+
+
+def _with_content(response: Response, content: str, scored: bool) -> Response:
+    if not scored:
+        return replace(response, text=content)
+    numbers = json.loads(content)
+    logprobs = tuple(-math.inf if value is None else value for value in numbers["logprobs"])
+    return replace(response, logprobs=logprobs, choice_tokens=tuple(numbers["tokens"]), greedy=tuple(numbers["greedy"]))
+
+
+def _score_row(run_id: int, sample_no: int, metric_id: int, scored: Scored) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "sample_no": sample_no,
+        "repeat": 0,
+        "metric_id": metric_id,
+        "outcome": scored.outcome,
+        "value": scored.value,
+        "note": _storable(scored.note),
+    }
+
+
+def _estimate_row(
+    run_id: int, metric_id: int, position: int, estimate: Estimate, rows: Sequence[tuple[int, Scored]]
+) -> dict[str, Any]:
+    used = sorted([scored.sample.id, 0, int(scored.outcome), scored.value] for _, scored in rows)
+    return {
+        "run_id": run_id,
+        "metric_id": metric_id,
+        "position": position,
+        "value": _finite(estimate.value),
+        "low": _finite(estimate.low),
+        "high": _finite(estimate.high),
+        "scored": estimate.scored,
+        "total": estimate.total,
+        "method": estimate.method,
+        "digest": sha256(used),
+    }
+
+
+def _as_estimate(row: RowMapping) -> Estimate:
+    value, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
+    return Estimate(value, low, high, row["scored"], row["total"], row["method"])
+
+
+def _runs() -> Any:
+    return select(
+        schema.runs,
+        schema.benchmarks.c.name.label("benchmark"),
+        schema.benchmarks.c.fingerprint,
+        schema.benchmarks.c.spec,
+    ).join(schema.benchmarks)
+
+
+def _as_run(row: RowMapping) -> RunRow:
+    return RunRow(
+        id=row["id"],
+        key=row["key"].hex(),
+        benchmark=row["benchmark"],
+        fingerprint=row["fingerprint"].hex(),
+        spec=json.loads(row["spec"]),
+        model=row["model"],
+        model_hash=row["model_hash"].hex(),
+        label=row["label"],
+        limit=row["limit"],
+        draw=row["draw"],
+        seed=row["seed"],
+        total=row["total"],
+        status=RunStatus(row["status"]),
+        provenance=json.loads(row["provenance"]),
+        started=row["started"],
+        finished=row["finished"],
+        seconds=row["seconds"],
+    )
+
+
+def _digest(connection: Connection, run_id: int) -> bytes:
+    """SHA-256 over configuration and responses: equal for equal content, whenever and wherever it ran."""
+    table = schema.responses.c
+    query = (
+        select(
+            schema.samples.c.sample_id,
+            table.repeat,
+            table.request,
+            table.response,
+            table.answer,
+            table.finish_reason,
+            table.error_kind,
+        )
+        .join(schema.runs, schema.runs.c.id == table.run_id)
+        .join(
+            schema.samples,
+            (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id)
+            & (schema.samples.c.sample_no == table.sample_no),
+        )
+        .where(table.run_id == run_id)
+    )
+    rows = [[item.hex() if isinstance(item, bytes) else item for item in row] for row in connection.execute(query)]
+    run = schema.runs.c
+    columns = select(run.config, run.parts, run.model_identity, run.limit, run.draw, run.seed, run.total)
+    config = connection.execute(columns.where(run.id == run_id)).one()
+    return sha256([list(config), sorted(rows, key=canonical_json)])
+
+
+def _blob_columns() -> tuple[Any, Any]:
+    return schema.blobs.c.codec, schema.blobs.c.bytes
+
+
+def _blob(connection: Connection, digest: bytes) -> str:
+    row = connection.execute(select(*_blob_columns()).where(schema.blobs.c.hash == digest)).one()
+    return blobs.unpack(row.codec, row.bytes)
+
+
+def _insert(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    listed = list(rows)
+    if listed:
+        connection.execute(insert(table).on_conflict_do_nothing(), listed)
+
+
+def _chunks(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), CHUNK):
+        yield keys[start : start + CHUNK]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _storable(value: str | None) -> str | None:
+    """SQLite wants valid UTF-8: lone surrogates become visible escapes."""
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
