@@ -79,3 +79,17 @@ def test_packaged_local_and_given_folders_are_searched_together(workplace: Path,
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="there is no such folder"):
         open_registry([tmp_path / "nowhere"])
+
+
+def test_an_installed_package_brings_benchmarks(
+    tmp_path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_benchmark(tmp_path / "plugin" / "questions", "theirs/one")
+    info = tmp_path / "plugin" / "theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[vevals.benchmarks]\ntheirs = theirs_package:FOLDER\n", encoding="utf-8")
+    module = f"FOLDER = {str(tmp_path / 'plugin' / 'questions')!r}\n"
+    (tmp_path / "plugin" / "theirs_package.py").write_text(module, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path / "plugin"))
+    assert open_registry().get("theirs/one").samples[0].id == "c-00"

@@ -213,7 +213,7 @@ def _row(label: str, key: str, cells: Mapping[str, Entry], names: Sequence[str],
         return Row(label, key, cells, None, f"incomplete {len(cells)}/{len(names)}, no overall score")
     if thin:
         share = cells[thin[0]].estimate.coverage
-        return Row(label, key, cells, None, f"only {100 * share:.0f}% of {thin[0]} answered, no overall score")
+        return Row(label, key, cells, None, f"no overall score: {100 * share:.0f}% of {thin[0]}")
     return Row(label, key, cells, _overall([cells[name] for name in names], weights))
 
 

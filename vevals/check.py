@@ -101,7 +101,8 @@ def _full_marks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str
     lost = [sample for sample, reply in zip(samples, replies, strict=True) if reply.answer is None and sample.target]
     if lost:
         where = _where(benchmark, lost[0])
-        yield f"{where}: the answer '{benchmark.extractor.name}' cannot be read back from the target '{lost[0].target[0]}'"
+        reader = benchmark.extractor.name
+        yield f"{where}: the answer '{reader}' cannot be read back from the target '{lost[0].target[0]}'"
         return
     for metric in benchmark.metrics:
         rows = [metric.judge(sample, reply, {}) for sample, reply in zip(samples, replies, strict=True)]

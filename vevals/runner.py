@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 from vevals import provenance
 from vevals.benchmark import Benchmark, content_hash
@@ -79,6 +79,7 @@ class _Task:
     row: RunRow
     samples: Mapping[int, Sample]
     requests: Mapping[int, Request]
+    identity: Mapping[str, Any]
 
 
 def run(
@@ -97,7 +98,7 @@ def run(
     described = describe(benchmark, model, part, len(samples))
     everything = [(sample, content_hash(sample)) for sample in benchmark.samples]
     row = store.start(described, everything, benchmark.spec.model_dump_json(), benchmark.spec.version)
-    task = _Task(benchmark, model, row, samples, requests)
+    task = _Task(benchmark, model, row, samples, requests, described.model_identity)
     with store.lock(row.key):
         open_numbers = unanswered(store, task)
         watch.begin(benchmark.name, model.name, len(samples), len(samples) - len(open_numbers))
@@ -266,4 +267,4 @@ def seed_of(seed: int, sample_id: str, repeat: int = 0) -> int:
 def _cache_key(task: _Task, no: int) -> bytes:
     request = task.requests[no]
     seed = request.seed if request.options.temperature > 0 else None
-    return sha256({"model": dict(task.model.identity), "request": request_text(request), "repeat": 0, "seed": seed})
+    return sha256({"model": dict(task.identity), "request": request_text(request), "repeat": 0, "seed": seed})

@@ -201,6 +201,26 @@ def test_too_little_memory_repeats_only_what_had_not_ended(llama):
     assert [found[index].text for index in range(5)] == [want[index].text for index in range(5)]
 
 
+def test_memory_that_runs_out_while_rows_are_dropped_loses_no_answer(llama, monkeypatch):
+    from transformers import DynamicCache
+
+    asked = [prompt(size, max_tokens=size) for size in (2, 3, 4, 9, 10, 11)]
+    want = dict(answers(llama, asked, text, 1000))
+    failures = iter([True, True])
+    reorder = DynamicCache.reorder_cache
+
+    def scarce_reorder(self, rows):
+        if next(failures, False):
+            raise torch.OutOfMemoryError("injected")
+        reorder(self, rows)
+
+    monkeypatch.setattr(DynamicCache, "reorder_cache", scarce_reorder)
+    pairs = list(answers(llama, asked, text, 1000))
+    assert next(failures, None) is None
+    assert sorted(index for index, _ in pairs) == list(range(6))
+    assert {index: answer.text for index, answer in pairs} == {index: answer.text for index, answer in want.items()}
+
+
 def test_draws_depend_on_the_seed_and_the_request_only(llama):
     one = prompt(9, temperature=1.0)
     again, other = Prompt(one.tokens, one.options, one.ends, one.draw), Prompt(one.tokens, one.options, one.ends, "x")

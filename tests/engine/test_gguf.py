@@ -99,3 +99,15 @@ def test_the_end_tokens_of_tokenizer_and_template_join_the_one_of_the_file(conve
     gguf._add_ends(model, tokenizer, template)
     turn = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     assert model.generation_config.eos_token_id == sorted({7, turn, tokenizer.eos_token_id})
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_fresh_conversion_gives_the_same_weights_and_nothing_else(converted, smollm2, cache):
+    from vevals.engine.files import digest
+
+    again = gguf.converted(load_model(smollm2)._path)
+    assert again.parent == cache / "gguf"
+    assert again.name == converted.name
+    assert digest(again / "model.safetensors") == digest(converted / "model.safetensors")
+    assert {path.name for path in again.parent.iterdir()} == {again.name, f"{again.name}.lock"}

@@ -475,13 +475,13 @@ def test_the_embedded_model_writes_what_transformers_writes_one_prompt_at_a_time
     questions = ["What is the capital of France?", "Say hi.", "Name three colours.", LINES[0], LINES[3]]
     questions += [f"Summarise in one sentence: {' '.join(LINES[:n] * 2)}" for n in (1, 2, 3)]
     questions += ["2+2=", "Translate 'good morning' into Spanish.", "x", "Why is the sky blue? Be brief."]
-    asked = [ask(str(n), text, options=Options(max_tokens=16)) for n, text in enumerate(questions)]
+    asked = [ask(str(n), text, options=Options(max_tokens=10)) for n, text in enumerate(questions)]
     found = by_id(embedded.generate(asked))
     opened = embedded._open()
     for request, _ in zip(asked, range(12), strict=True):
         ids = opened.encode([opened.rendered(request.messages)], False)[0]
         with torch.inference_mode():
-            new = opened.network.model.generate(torch.tensor([ids]), max_new_tokens=16, do_sample=False)[0, len(ids) :]
+            new = opened.network.model.generate(torch.tensor([ids]), max_new_tokens=10, do_sample=False)[0, len(ids) :]
         ended = int(new[-1]) in opened.ends
         assert found[request.id].text == opened.text(new.tolist())
         assert found[request.id].input_tokens == len(ids)

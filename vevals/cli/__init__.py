@@ -19,6 +19,7 @@ INTERNAL = 70
 app = typer.Typer(
     name="vevals",
     help="Evaluate language models on business benchmarks: run suites, compare on a leaderboard, gate releases.",
+    epilog="Exit codes: 0 done, 1 done but see the output, 2 wrong usage or input, 70 a bug, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -44,7 +45,7 @@ def _version(value: bool) -> None:
 def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    """Exit codes: 0 done, 1 done but see the output, 2 wrong usage or input, 70 bug, 130 interrupted."""
+    """Options that stand before any command."""
 
 
 def main() -> None:

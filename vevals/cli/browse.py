@@ -141,8 +141,13 @@ def _record(benchmark: Benchmark, full: bool) -> dict[str, Any]:
 
 
 def _counted(benchmark: Benchmark) -> dict[str, Any]:
+    from vevals import data
+    from vevals.benchmark import data_spec
     from vevals.errors import VevalsError
 
+    absent = data.verify(data_spec(benchmark.spec.data), benchmark.folder)
+    if absent:
+        return {"items": None, "fingerprint": None, "problem": absent[0]}
     try:
         return {"items": len(benchmark.samples), "fingerprint": benchmark.fingerprint}
     except VevalsError as error:
@@ -224,9 +229,7 @@ def _print_sum(reports: list[Report]) -> None:
     if broken:
         print(f"\n{broken} of {len(reports)} benchmarks need repair.")
     if absent:
-        print(
-            f"\n{absent} of {len(reports)} were not checked: fetch their data with 'vevals data fetch', or set VEVALS_MIRROR."
-        )
+        print(f"\n{absent} of {len(reports)} were not checked: get their data with 'vevals data fetch'.")
 
 
 def _report_record(report: Report) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def answers(
     work = Work(_plan(network, lengths, totals, budget), lengths)
     for batch in work:
         running = _Batch(network, {index: prompts[index] for index in batch}, text)
-        while running.slots:
+        while running.waiting:
             ended = attempt(running.advance)
             if ended is None:
                 if (hopeless := _give_back(work, batch, tuple(running.waiting))) is not None:
@@ -112,15 +112,13 @@ class _Batch:
     def advance(self) -> list[tuple[int, Answer]]:
         """One more token for every row."""
         started = time.perf_counter()
+        self._drop()
         tokens = self._choose(self._first() if self._cache is None else self._next())
         rows = [slot for slot in self.slots if slot.live]
         ended = {slot.index: end for slot, end in self._settle(tokens) if end}
         share = (time.perf_counter() - started) / len(rows)
         for slot in rows:
             slot.seconds += share
-        live = [slot for slot in rows if slot.live]
-        if len(live) * 2 <= len(self.slots):
-            self._drop()
         return [(slot.index, _answer(slot, *ended[slot.index])) for slot in rows if slot.index in ended]
 
     def _settle(self, tokens: Sequence[int]) -> list[tuple[_Slot, _End | None]]:
@@ -168,12 +166,16 @@ class _Batch:
         return chosen
 
     def _drop(self) -> None:
-        """Take the rows that ended out of the batch."""
-        rows = self._network.tensor([row for row, slot in enumerate(self.slots) if slot.live]).long()
-        self.slots = [slot for slot in self.slots if slot.live]
-        if self.slots:
+        """Take the rows that ended out of the batch, once they are half of it.
+
+        This comes first in a turn: when it runs out of memory, every answer of the turn before has been given already.
+        """
+        live = [row for row, slot in enumerate(self.slots) if slot.live]
+        if len(live) * 2 <= len(self.slots):
+            rows = self._network.tensor(live)
             self._cache.reorder_cache(rows)
             self._mask = self._mask[rows]
+            self.slots = [self.slots[row] for row in live]
 
 
 def _slot(index: int, prompt: Prompt) -> _Slot:

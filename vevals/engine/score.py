@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vevals.engine.network import Network, attempt, out_of_memory, padded, spread_tokens
@@ -137,7 +138,7 @@ def _run(network: Network, waiting: Sequence[Row], budget: int) -> Iterator[tupl
     work = Work(found, lengths)
     for batch in work:
         members = [waiting[index] for index in batch]
-        results = attempt(lambda members=members: score(network, members))  # type: ignore[misc]
+        results = attempt(partial(score, network, members))
         if results is not None:
             yield from zip(members, results, strict=True)
         elif (hopeless := work.failed(batch)) is not None:

@@ -47,9 +47,9 @@ class FakeModel:
     kind: str
     seconds: float = 0.0
     seed: int = 0
-    _ideals: Mapping[str, str] = field(default_factory=dict)
-    _commonest: str = ""
-    calls: int = 0
+    _ideals: Sequence[str] = ()
+    _place: Mapping[str, int] = field(default_factory=dict)
+    _commonest: Sequence[tuple[str, int]] = ()
 
     @property
     def name(self) -> str:
@@ -60,9 +60,9 @@ class FakeModel:
         return {"kind": "fake", "name": self.kind, "seed": self.seed, "version": VERSION}
 
     def introduce(self, samples: Sequence[Sample], ideals: Sequence[str]) -> None:
-        self._ideals = {sample.id: ideal for sample, ideal in zip(samples, ideals, strict=True)}
-        counts = Counter(ideals)
-        self._commonest = max(sorted(counts), key=lambda ideal: counts[ideal]) if counts else ""
+        self._ideals = ideals
+        self._place = {sample.id: place for place, sample in enumerate(samples)}
+        self._commonest = sorted(Counter(ideals).items(), key=lambda item: (-item[1], item[0]))[:2]
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
         for request in self._shuffled(requests):
@@ -79,8 +79,8 @@ class FakeModel:
         return sorted(requests, key=lambda request: hashlib.sha256(request.id.encode()).digest())
 
     def _answer(self, request: Request, answer: Callable[[Request], Response]) -> Response:
-        self.calls += 1
-        time.sleep(self.seconds)
+        if self.seconds:
+            time.sleep(self.seconds)
         if self.kind == "flaky" and self._draw(request).randrange(3) == 0:
             reason = FinishReason.error
             return Response(request.id, error="fake failure", error_kind=ErrorKind.internal, finish_reason=reason)
@@ -91,20 +91,23 @@ class FakeModel:
             return self._majority(request)
         if self.kind == "random":
             return self._random(request)
-        return "" if self.kind == "empty" else self._ideals[request.id]
+        return "" if self.kind == "empty" else self._ideals[self._place[request.id]]
 
     def _majority(self, request: Request) -> str:
-        """Where no answer occurs twice, that of the next question: its own would be a gift."""
-        if self._commonest != self._ideals[request.id] or list(self._ideals.values()).count(self._commonest) > 1:
-            return self._commonest
-        return next((ideal for ideal in self._ideals.values() if ideal != self._commonest), "")
+        """Where no answer occurs twice, that of another question: its own would be a gift."""
+        (first, count), *rest = self._commonest
+        own = self._ideals[self._place[request.id]]
+        return rest[0][0] if count == 1 and first == own and rest else first
 
     def _random(self, request: Request) -> str:
         draw = self._draw(request)
         if request.choices:
             return draw.choice(request.choices)
-        others = [ideal for other, ideal in self._ideals.items() if other != request.id]
-        return draw.choice(others) if others else ""
+        own, others = self._place[request.id], len(self._ideals) - 1
+        if not others:
+            return ""
+        place = draw.randrange(others)
+        return self._ideals[place + (place >= own)]
 
     def _draw(self, request: Request) -> random.Random:
         return random.Random(f"{self.seed}/{request.id}")

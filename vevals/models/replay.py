@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,15 @@ def load(name: str, settings: Mapping[str, str]) -> ReplayModel:
     return ReplayModel(settings.get("name", f"replay:{path.name}"), texts, str(path))
 
 
-@dataclass(slots=True)
+@dataclass
 class ReplayModel:
-    """Answers a request with the text recorded under its id; a request without one is a failure, not an empty answer."""
+    """Answers a request with the text recorded under its id; one without a text is a failure, not an empty answer."""
 
     name: str
     texts: Mapping[str, tuple[str, FinishReason]]
     path: str
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, Any]:
         digest = hashlib.sha256()
         for key in sorted(self.texts):
