@@ -40,16 +40,6 @@ def _text(text):
     return struct.pack("<Q", len(text.encode())) + text.encode()
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    assert files.cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("VEVALS_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert files.cache_folder() == tmp_path / "xdg" / "vevals"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert files.cache_folder() == tmp_path / ".cache" / "vevals"
-
-
 def test_a_hash_is_remembered_until_the_file_changes(tmp_path, cache):
     path = tmp_path / "weights"
     path.write_bytes(b"one")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import struct
 import tempfile
 from collections.abc import Collection, Iterable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vevals.errors import MissingExtra, ModelError
+from vevals.places import cache_folder
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -34,13 +34,6 @@ _OTHER_KINDS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassificat
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 _GGUF_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _GGUF_STRING, _GGUF_ARRAY = 8, 9
-
-
-def cache_folder() -> Path:
-    """``VEVALS_CACHE``, else ``vevals`` under ``XDG_CACHE_HOME`` or ``~/.cache``. It may not exist yet."""
-    if own := os.environ.get("VEVALS_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vevals"
 
 
 def digest(path: Path) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vevals.engine.decode import end_of_turn
-from vevals.engine.files import GGUF_TEMPLATE, cache_folder, digest, gguf_metadata, one_line
+from vevals.engine.files import GGUF_TEMPLATE, digest, gguf_metadata, one_line
 from vevals.engine.network import out_of_memory, spread_tokens
 from vevals.errors import ModelError
+from vevals.places import cache_folder
 
 if TYPE_CHECKING:
     import torch
