@@ -52,6 +52,7 @@ def test_every_extractor_and_setting_is_documented() -> None:
     from vevals.models.hf import Settings
 
     answers = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert [name for name in extract.names() if f"| `{name}` |" not in answers] == []
+    ours = [name for name in extract.names() if extract.get(name).fn.__module__.startswith("vevals.")]
+    assert [name for name in ours if f"| `{name}` |" not in answers] == []
     models = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert [name for name in Settings.__dataclass_fields__ if f"`{name}`" not in models] == []

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from vevals import extract
 from vevals.errors import BenchmarkError
+from vevals.extract.number import decimal_text
 from vevals.types import Response, Sample
 
 CHOICES = ("Pneumonia", "B cell lymphoma", "Asthma", "Both A and C")
@@ -252,7 +253,7 @@ def test_every_decimal_is_read_back_without_rounding(value: Decimal) -> None:
 
 @given(st.text(alphabet="0123456789,./-+eE %$\n x", max_size=60))
 def test_the_last_number_is_the_last_of_all_numbers(text: str) -> None:
-    everything = [extract.decimal_text(value) for value in extract.numbers(text)]
+    everything = [decimal_text(value) for value in extract.numbers(text)]
     assert read("number", text) == (everything[-1] if everything else None)
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "vevals"
 LAYERS = [
     {"types", "errors"},
-    {"engine", "statistics", "extract", "prompt", "canonical", "display", "places"},
+    {"engine", "statistics", "catalogue", "extract", "prompt", "canonical", "display", "places"},
     {"metrics", "models", "store", "data", "spec"},
     {"benchmark", "registry", "board", "check", "licences", "provenance"},
     {"runner", "session", "api"},

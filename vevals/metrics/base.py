@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vevals.catalogue import Catalogue, options_of
 from vevals.errors import MetricError
-from vevals.extract import Catalogue, options_of
 from vevals.types import ErrorKind, FinishReason, Outcome, Response, Sample, Score, Scored
 
 Judge = Callable[..., "float | bool | Score"]

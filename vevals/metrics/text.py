@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vevals.extract import Least, find_phrase, numbers
+from vevals.catalogue import Least
+from vevals.extract import find_phrase, numbers
 from vevals.metrics.base import Prepared, metric
 from vevals.types import Response, Sample, Scored
 
