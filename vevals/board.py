@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vevals.display import Z95, points
+from vevals.display import points
 from vevals.types import Estimate, Outcome
 
 if TYPE_CHECKING:
@@ -218,18 +218,21 @@ def _row(label: str, key: str, cells: Mapping[str, Entry], names: Sequence[str],
 
 
 def _overall(cells: Sequence[Entry], weights: Mapping[str, float]) -> Estimate:
-    """Weighted mean of domain means; the variances of independent benchmarks add up."""
+    """Weighted mean of domain means. Its interval keeps each benchmark's own, asymmetric one (MOVER).
+
+    Source: Zou and Donner (2008), doi:10.1002/sim.3095, for a weighted sum of independent estimates.
+    """
     total = sum(weights.values())
-    mean, variance = 0.0, 0.0
+    mean, below, above = 0.0, 0.0, 0.0
     for domain, weight in weights.items():
         inside = [cell.rescaled for cell in cells if cell.domain == domain]
         for estimate in inside:
             share = weight / total / len(inside)
             mean += share * estimate.value
-            variance += (share * (estimate.high - estimate.low) / 2 / Z95) ** 2
-    half = Z95 * math.sqrt(variance)
+            below += (share * (estimate.value - estimate.low)) ** 2
+            above += (share * (estimate.high - estimate.value)) ** 2
     scored, rows = (sum(getattr(cell.estimate, name) for cell in cells) for name in ("scored", "total"))
-    return Estimate(mean, mean - half, mean + half, scored, rows, "weighted mean of domains")
+    return Estimate(mean, mean - math.sqrt(below), mean + math.sqrt(above), scored, rows, "weighted mean, MOVER")
 
 
 def _order(row: Row) -> tuple[bool, float, str]:

@@ -15,10 +15,12 @@ from vevals import display
 from vevals.board import Board, Entry, Row
 from vevals.runner import Result
 from vevals.store import RunRow
+from vevals.types import Outcome
 
 LONGEST_CELL = 600
 WIDEST_MODEL = 30
 SCORE_WIDTH = 20
+MOST_TRUNCATED = 0.02
 
 
 def console() -> Console:
@@ -53,12 +55,28 @@ def print_board(board: Board, heading: str) -> None:
     out.print(heading, style="bold")
     out.print(_overall(board))
     _print_benchmarks(board, out)
+    for line in _warnings(board):
+        out.print(cell(line), style="yellow")
     weights = ", ".join(f"{name} {weight:g}" for name, weight in board.weights.items())
     out.print(
         f"\noverall: chance = 0, perfect = 100; mean over domains, weights: {weights}.\n"
         "Brackets: 95% intervals. Two models whose intervals overlap are not told apart here.",
         style="dim",
     )
+
+
+def _warnings(board: Board) -> list[str]:
+    """Where the token limit cut off so many replies that the score measures the limit."""
+    cut: dict[str, list[str]] = {}
+    for row in board.rows:
+        for name, entry in row.cells.items():
+            if entry.outcomes.get(Outcome.truncated, 0) > MOST_TRUNCATED * entry.estimate.total:
+                cut.setdefault(row.model, []).append(name)
+    return [
+        f"\n{model}: more than {100 * MOST_TRUNCATED:.0f}% of the replies were cut off on {', '.join(names)}; "
+        "such a score measures the token limit."
+        for model, names in cut.items()
+    ]
 
 
 def _overall(board: Board) -> Table:
