@@ -49,6 +49,11 @@ BROKEN_YAML = [
     ("data: data.jsonl", "data: nothing.jsonl", "nothing.jsonl"),
     ("slices: [level]", "columns: {input: question}", "benchmark.yaml:5: columns.input:"),
     ("title: Capitals", "title: [unclosed", "benchmark.yaml:"),
+    ("slices: [level]", "columns: {clusters: level}", "columns.clusters is used nowhere; did you mean 'cluster'?"),
+    ("slices: [level]", "slices: level", "benchmark.yaml:5: 'slices': write a list, as in [one, two]"),
+    ("chance: 0.3333", "chance: 0,25", "benchmark.yaml:12: 'chance': write a number, with a decimal point"),
+    ("title: Capitals", "title:\t\n\tCapitals", "indent with spaces, not tabs"),
+    ("title: Capitals", "title: &a {b: *a}", "an alias that contains itself"),
 ]
 
 
@@ -174,3 +179,23 @@ def test_several_references_stay_several(tmp_path: Path) -> None:
     yaml = yaml.replace("  {{ choices }}", "").replace("chance: 0.3333\n", "")
     rows = [{"id": "1", "input": "?", "one": "a b", "two": "a c", "level": "x"}]
     assert made(tmp_path, yaml, rows).samples[0].target == ("a b", "a c")
+
+
+def test_choices_are_texts_exactly_as_written(tmp_path: Path) -> None:
+    written = ["12:30", "0o17", "010", "1_000", "2.50", "yes", "null"]
+    yaml = LETTER_YAML.replace("[Paris, Rome, Oslo]", f"[{', '.join(written)}]")
+    rows = [{"id": "a", "input": "?", "target": "2.50", "level": "easy"}]
+    assert made(tmp_path, yaml, rows).samples[0].choices == tuple(written)
+
+
+def test_rows_that_a_spreadsheet_leaves_empty_are_skipped(tmp_path: Path) -> None:
+    folder = write_benchmark(tmp_path, yaml=LETTER_YAML.replace("data.jsonl", "data.csv"))
+    (folder / "data.csv").write_text("id,input,target,level\n1,Q?,A,x\n,,,\n2,R?,B,x\n,,,\n", encoding="utf-8")
+    assert [sample.id for sample in load(folder, "test/capitals").samples] == ["1", "2"]
+
+
+def test_a_table_with_semicolons_is_recognised(tmp_path: Path) -> None:
+    folder = write_benchmark(tmp_path, yaml=LETTER_YAML.replace("data.jsonl", "data.csv"))
+    (folder / "data.csv").write_text("id;input;target;level\n1;a, b?;A;x\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"data\.csv:1: cells are separated by semicolons; save the file with commas"):
+        _ = load(folder, "test/capitals").samples

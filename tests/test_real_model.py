@@ -47,7 +47,7 @@ def killed_after(path: Path, count: int, job: subprocess.Popen[bytes]) -> int:
     return answers(path)
 
 
-@pytest.mark.parametrize(("benchmark", "draw"), [("sentiment/reviews", "60"), ("medical/triage", "40")])
+@pytest.mark.parametrize(("benchmark", "draw"), [("sentiment/reviews", "40"), ("medical/triage", "24")])
 def test_kill_9_then_the_same_command_gives_the_numbers_of_an_undisturbed_run(
     smollm2: str, workplace: Path, benchmark: str, draw: str
 ) -> None:
@@ -76,9 +76,9 @@ def test_banking77_from_the_mirror_runs_and_is_answered_from_the_store_again(
 
 
 def test_the_model_is_better_than_nothing_at_summaries(smollm2: str, workplace: Path) -> None:
-    record = finished("summarization/support_dialogue", "--draw", "3")
+    record = finished("summarization/support_dialogue", "--draw", "2")
     estimate = record["estimates"][0]  # type: ignore[index]
-    assert 0.05 < estimate["value"] < 0.6 and estimate["scored"] == 3
+    assert 0.05 < estimate["value"] < 0.6 and estimate["scored"] == 2
     usage = record["usage"]
-    assert usage["output_tokens"] > 30 and usage["input_tokens"] > 500  # type: ignore[index]
+    assert usage["output_tokens"] > 30 and usage["input_tokens"] > 300  # type: ignore[index]
     assert os.environ.get("VEVALS_DB") is None

@@ -253,3 +253,116 @@ def test_a_board_over_the_store_ranks_by_rescaled_means(capitals: Benchmark, sto
     good, bad = (row.overall for row in board.rows)
     assert good and bad
     assert (round(good.value, 4), abs(round(bad.value, 3))) == (1.0, 0.0)
+
+
+def test_recorded_outputs_are_never_taken_for_another_row_with_the_same_prompt(tmp_path: Path, store: Store) -> None:
+    rows = [{"id": f"r{n}", "input": "the same question", "target": "ABC"[n % 3], "level": "x"} for n in range(6)]
+    benchmark = load(write_benchmark(tmp_path / "b", rows=rows), "test/capitals")
+    path = tmp_path / "out.jsonl"
+    path.write_text("".join(f'{{"id": "r{n}", "text": "{"ABC"[n % 3]}"}}\n' for n in range(5)), encoding="utf-8")
+    run(benchmark, load_model(f"replay:{path}"), store, Slice(limit=1))
+    for _ in range(2):
+        result = run(benchmark, load_model(f"replay:{path}"), store)
+        assert (score(result), result.failures) == ((1.0, 5, 6), 1)
+
+
+def test_rows_in_another_order_keep_their_own_answers(tmp_path: Path, store: Store) -> None:
+    stopped = Scripted(LETTERS, stop_after=10)
+    with pytest.raises(KeyboardInterrupt):
+        run(load(write_benchmark(tmp_path / "a"), "test/capitals"), stopped, store)
+    reversed_rows = load(write_benchmark(tmp_path / "b", rows=ROWS[::-1]), "test/capitals")
+    resumed = Scripted(LETTERS)
+    assert score(run(reversed_rows, resumed, store)) == (1.0, 24, 24)
+    assert len(resumed.asked) == 14
+    first = Scripted({}, version="2")
+    run(reversed_rows, first, store, Slice(limit=1))
+    assert first.asked == ["c-23"]
+
+
+def test_an_output_that_looks_like_our_own_format_is_a_text(capitals: Benchmark, store: Store) -> None:
+    strange = '{"greedy":[ is not json'
+    result = run(capitals, Scripted({**LETTERS, "c-00": strange}), store)
+    assert score(result)[1:] == (24, 24)
+    assert next(store.samples(result.run, "accuracy"))["text"] == strange
+
+
+def test_a_corrected_chance_is_another_version(tmp_path: Path, capitals: Benchmark) -> None:
+    corrected = LETTER_YAML.replace("chance: 0.3333", "chance: 0.25")
+    assert load(write_benchmark(tmp_path / "c", yaml=corrected), "test/capitals").fingerprint != capitals.fingerprint
+
+
+def test_a_small_trial_run_hides_no_full_run(capitals: Benchmark, store: Store) -> None:
+    run(capitals, Scripted(LETTERS, name="full"), store, Slice(seed=7))
+    run(capitals, Scripted({}, name="drawn", version="2"), store, Slice(draw=999))
+    run(capitals, Scripted({}, name="trial", version="3"), store, Slice(limit=2))
+    board = session.board(store)
+    assert ([row.model for row in board.rows], board.left_out) == (["full", "drawn"], 1)
+
+
+def test_a_label_keeps_runs_of_one_model_apart(capitals: Benchmark, store: Store) -> None:
+    for label in ("", "again"):
+        run(capitals, Scripted(LETTERS), store, Slice(label=label))
+    assert sorted(row.model for row in session.board(store).rows) == ["scripted", "scripted [again]"]
+
+
+def test_a_result_stays_on_the_board_while_its_failures_are_asked_again(capitals: Benchmark, store: Store) -> None:
+    run(capitals, Scripted({**LETTERS, "c-00": BROKEN, "c-01": BROKEN}), store)
+    with pytest.raises(KeyboardInterrupt):
+        run(capitals, Scripted(LETTERS, stop_after=1), store)
+    assert [row.model for row in session.board(store).rows] == ["scripted"]
+    assert score(run(capitals, Scripted(LETTERS), store)) == (1.0, 24, 24)
+
+
+def test_a_broken_extractor_is_our_failure_and_keeps_the_reply(
+    capitals: Benchmark, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vevals.extract import Extractor
+
+    real = Extractor.answer
+
+    def breaks(self: Extractor, sample: Any, response: Response) -> str | None:
+        if sample.id == "c-05":
+            raise ValueError("cannot read this")
+        return real(self, sample, response)
+
+    monkeypatch.setattr(Extractor, "answer", breaks)
+    result = run(capitals, Scripted(LETTERS), store)
+    assert (score(result), result.failures) == ((1.0, 23, 24), 1)
+    monkeypatch.undo()
+    again = Scripted(LETTERS)
+    assert score(run(capitals, again, store)) == (1.0, 24, 24)
+    assert again.asked == []
+
+
+@pytest.mark.parametrize("part", [{"limit": 0}, {"draw": 0}, {"limit": -1}, {"draw": -5}])
+def test_a_number_of_samples_below_one_is_refused(part: dict[str, int]) -> None:
+    with pytest.raises(BenchmarkError, match="1 or more"):
+        Slice(**part)
+
+
+def test_a_failure_without_a_text_is_asked_again_and_never_cached(capitals: Benchmark, store: Store) -> None:
+    silent = Response("", error_kind=ErrorKind.timeout, finish_reason=FinishReason.error)
+    run(capitals, Scripted({**LETTERS, "c-00": silent}), store)
+    again = Scripted(LETTERS)
+    assert score(run(capitals, again, store)) == (1.0, 24, 24)
+    assert again.asked == ["c-00"]
+
+
+def test_cluster_names_cannot_collide_with_sample_ids(tmp_path: Path, store: Store) -> None:
+    methods = []
+    for place, prefix in enumerate(("", "cluster ")):
+        rows = [
+            {
+                "id": str(n),
+                "input": f"q{n}?",
+                "target": "A",
+                "level": "x",
+                "c": f"{prefix}{20 + n % 2}" if n < 10 else "",
+            }
+            for n in range(30)
+        ]
+        yaml = LETTER_YAML + "columns: {cluster: c}\n"
+        benchmark = load(write_benchmark(tmp_path / str(place), yaml=yaml, rows=rows), "test/capitals")
+        model = Scripted({str(n): "AB"[n % 2] for n in range(30)})
+        methods.append(dict(run(benchmark, model, store, Slice(label=prefix)).estimates)["accuracy"].method)
+    assert methods[0] == methods[1] and "22 clusters" in methods[0]

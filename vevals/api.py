@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vevals import board as boards
-from vevals import session
+from vevals import runner, session
 from vevals.benchmark import Benchmark
 from vevals.models import Model, load_model
 from vevals.registry import open_registry
@@ -53,12 +53,15 @@ def run(
         session.prepare(selection, [], accept_license)
         loaded = [model]
     with open_store(None if db is None else str(db)) as store:
-        return next(iter(list(session.run_all(selection, loaded, store, Silent()))))
+        result = runner.run(chosen, loaded[0], store, part, Silent())
+    if isinstance(model, str):
+        loaded[0].close()
+    return result
 
 
 def leaderboard(suite: str | None = None, *, db: str | Path | None = None) -> pandas.DataFrame:
     """All finished runs as one row a model, best first (see ``vevals.board.to_frame``)."""
-    with open_store(None if db is None else str(db)) as store:
+    with open_store(None if db is None else str(db), create=False) as store:
         return boards.to_frame(session.board(store, open_registry() if suite else None, suite))
 
 

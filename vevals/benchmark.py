@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from vevals.spec import DataFiles, FewShot, FileSpec, Named, Spec, read_yaml, va
 from vevals.types import Message, Options, Request, RequestKind, Sample
 
 FILE = "benchmark.yaml"
-OWN_COLUMNS = ("id", "input", "target", "choices", "cluster")
+KNOWN_COLUMNS = ("id", "input", "target", "choices", "cluster")
 TEMPLATE_NAMES = ("id", "input", "choices")
 
 
@@ -113,6 +114,7 @@ class Benchmark:
                     "extractor": [self.extractor.name, dict(self.extractor.options), self.extractor.version],
                     "metrics": [[m.name, dict(m.options), m.source_hash] for m in self.metrics],
                     "outcome_values": dict(self.spec.outcome_values),
+                    "chance": self.spec.chance,
                 }
             ),
         }
@@ -215,7 +217,7 @@ def draw_shots(few: FewShot | None, pool: Sequence[Sample], sample: Sample) -> l
     if few is None:
         return []
     if few.count > len(pool):
-        raise BenchmarkError(f"few_shot asks for {few.count} examples, but its file has {len(pool)}")
+        raise BenchmarkError(f"few_shot asks for {few.count} examples, but its file has {len(pool)}; lower count")
     key = "fixed" if few.draw == "fixed" else sample.id
     return random.Random(f"shots/{few.seed}/{key}").sample(list(pool), few.count)
 
@@ -226,6 +228,8 @@ def read_samples(benchmark: Benchmark, rows: data.Rows) -> tuple[Sample, ...]:
     samples: list[Sample] = []
     seen: dict[str, str] = {}
     for index, row in enumerate(rows):
+        if all(value in (None, "") for value in row.values()):
+            continue  # what a spreadsheet leaves below its table
         where = benchmark.place(rows.where(index))
         sample = _sample(benchmark.spec, row, index, where)
         if sample.id in seen:
@@ -253,6 +257,7 @@ def _check_names(benchmark: Benchmark, rows: data.Rows) -> None:
                 f"{path}:{line}: which column is the {needed}? columns are {', '.join(rows.names)}; "
                 f"write columns: {{{needed}: COLUMN}}"
             )
+    _check_used(benchmark)
     for index, name in enumerate(spec.slices):
         if name not in names:
             line = lines.get(("slices", index), 1)
@@ -260,6 +265,18 @@ def _check_names(benchmark: Benchmark, rows: data.Rows) -> None:
     problem = prompt.check_template(spec.prompt, sorted({*names, *TEMPLATE_NAMES}))
     if problem:
         raise BenchmarkError(f"{path}:{lines.get(('prompt',), 1)}: {problem}")
+
+
+def _check_used(benchmark: Benchmark) -> None:
+    """A mapped column must be one that vevals knows, or be used: a misspelt 'cluster' would be lost silently."""
+    spec = benchmark.spec
+    known = (*KNOWN_COLUMNS, *spec.slices, *prompt.names_in(spec.prompt))
+    for name in spec.columns:
+        if name not in known:
+            close = difflib.get_close_matches(name, KNOWN_COLUMNS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "use it in the prompt or in slices, or remove it"
+            line = benchmark.lines.get(("columns", name), 1)
+            raise BenchmarkError(f"{benchmark.path}:{line}: columns.{name} is used nowhere; {hint}")
 
 
 def _sample(spec: Spec, row: Mapping[str, Any], index: int, where: str) -> Sample:
@@ -316,7 +333,10 @@ def _resolve(target: str, choices: tuple[str, ...], where: str) -> str:
     if target in letters:
         return choices[letters.index(target)]
     span = f"{letters[0]} to {letters[-1]}"
-    raise DataError(f"{where}: the target is '{target}'; with {len(choices)} choices use {span} or the choice's text")
+    several = "; for several, map it with split(target, ';')" if ";" in target else ""
+    raise DataError(
+        f"{where}: the target is '{target}'; with {len(choices)} choices use {span} or the choice's text{several}"
+    )
 
 
 def _texts(value: Any, name: str, where: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vevals.canonical import finite
 from vevals.display import points
 from vevals.types import Estimate, Outcome
 
@@ -34,6 +35,7 @@ class Entry:
     estimate: Estimate
     run: str
     finished: int
+    total: int = 0
     chance: float = 0.0
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Row:
         return sum(cell.seconds for cell in self.cells.values())
 
     def tokens(self, kind: str) -> int:
-        """``input_tokens`` or ``output_tokens`` of all runs together."""
+        """``input_tokens``, ``output_tokens``, ``cached`` or ``present`` of all runs together."""
         return int(sum(cell.usage.get(kind, 0) for cell in self.cells.values()))
 
 
@@ -79,15 +81,17 @@ class Board:
     benchmarks: tuple[str, ...]
     weights: Mapping[str, float]
     rows: tuple[Row, ...]
+    left_out: int = 0
 
 
 def build(entries: Sequence[Entry], weights: Mapping[str, float], benchmarks: Sequence[str] = ()) -> Board:
     """Put comparable runs side by side.
 
-    For each benchmark the newest kind of run counts (same fingerprint, same samples); runs of another kind are left
-    out. ``benchmarks``: what a complete model must have (default: all that occur). ``weights``: of domains, default 1.
+    For each benchmark one kind of run counts (same fingerprint, same samples): the one over most samples, and of those
+    the newest. Runs of another kind are left out and counted.
+    ``benchmarks``: what a complete model must have (default: all that occur). ``weights``: of domains, default 1.
     """
-    comparable = _newest_kind(entries)
+    comparable = _one_kind(entries)
     names = tuple(benchmarks) or tuple(sorted({entry.benchmark for entry in comparable}))
     models: dict[str, dict[str, Entry]] = {}
     for entry in comparable:
@@ -97,7 +101,7 @@ def build(entries: Sequence[Entry], weights: Mapping[str, float], benchmarks: Se
     known = {domain: float(weights.get(domain, 1.0)) for domain in domains}
     labels = _labels(models)
     rows = [_row(labels[key], key, cells, names, known) for key, cells in models.items()]
-    return Board(names, known, tuple(sorted(rows, key=_order)))
+    return Board(names, known, tuple(sorted(rows, key=_order)), len(entries) - len(comparable))
 
 
 def to_frame(board: Board) -> pandas.DataFrame:
@@ -162,7 +166,7 @@ def to_markdown(board: Board) -> str:
 
 
 def _record(model: str, benchmark: str, metric: str, estimate: Estimate) -> dict[str, Any]:
-    numbers = {name: _finite(getattr(estimate, name)) for name in ("value", "low", "high")}
+    numbers = {name: finite(getattr(estimate, name)) for name in ("value", "low", "high")}
     return {
         "model": model,
         "benchmark": benchmark,
@@ -182,20 +186,16 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _newest_kind(entries: Sequence[Entry]) -> list[Entry]:
-    newest: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: entry.finished):
-        newest[entry.benchmark] = entry
-    kinds = {name: (entry.fingerprint, entry.part) for name, entry in newest.items()}
-    kept = [entry for entry in entries if (entry.fingerprint, entry.part) == kinds[entry.benchmark]]
+def _one_kind(entries: Sequence[Entry]) -> list[Entry]:
+    kinds: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.total, entry.finished)):
+        kinds[entry.benchmark] = entry
+    chosen = {name: (entry.fingerprint, entry.part) for name, entry in kinds.items()}
+    kept = [entry for entry in entries if (entry.fingerprint, entry.part) == chosen[entry.benchmark]]
     return sorted(kept, key=lambda entry: entry.finished)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any
 
 
@@ -11,6 +12,11 @@ def canonical_json(value: Any) -> str:
     """JSON with sorted keys, no spaces, no NaN; lone surrogates are escaped so that the text is always UTF-8."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def finite(value: float) -> float | None:
+    """``value``, or None for NaN and infinity, which JSON and SQL do not have."""
+    return value if math.isfinite(value) else None
 
 
 def sha256(value: Any) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vevals.benchmark import Benchmark
-from vevals.errors import DataAbsent, VevalsError
+from vevals.errors import BenchmarkError, DataAbsent, VevalsError
 from vevals.metrics import Metric
+from vevals.prompt import letter_of, names_in
 from vevals.types import Message, Outcome, Response, Sample, Scored
 
 NEAR = 0.8
@@ -64,9 +65,8 @@ def labels(samples: Sequence[Sample]) -> Mapping[str, int]:
     if constant:
         return dict(counts.most_common())
     if samples[0].choices:
-        from vevals.prompt import letter_of
-
-        letters = Counter(letter_of(sample.choices.index(target)) for sample in samples for target in sample.target)
+        asked = [sample for sample in samples if sample.choices]
+        letters = Counter(letter_of(sample.choices.index(target)) for sample in asked for target in sample.target)
         return dict(letters.most_common())
     return {}
 
@@ -82,10 +82,11 @@ def slices(benchmark: Benchmark) -> Mapping[str, Mapping[str, int]]:
 
 def _findings(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Finding]:
     bundled = _is_bundled(benchmark)
+    yield from (Finding(text, repair=True) for text in _prompts(benchmark, samples))
     yield from (Finding(text, repair=True) for text in _full_marks(benchmark, samples))
     yield from (Finding(text, repair=bundled) for text in _duplicates(samples))
     yield from (Finding(text, repair=bundled) for text in _near_duplicates(samples))
-    yield from (Finding(text, repair=False) for text in _balance(samples))
+    yield from (Finding(text, repair=False) for text in _balance(benchmark, samples))
     yield from (Finding(text, repair=True) for text in _leaks(benchmark, samples))
 
 
@@ -95,9 +96,26 @@ def _is_bundled(benchmark: Benchmark) -> bool:
     return isinstance(source, str) or source.path is not None
 
 
+def _prompts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
+    """A prompt that does not ask the question, or that gives the answer away."""
+    line = f"{benchmark.path}:{benchmark.lines.get(('prompt',), 1)}"
+    used = names_in(benchmark.spec.prompt)
+    source = benchmark.spec.columns.get("target", "target")
+    if used & {"target", *([source] if isinstance(source, str) else source)}:
+        yield f"{line}: the prompt shows the target"
+    if len(samples) > 1 and len({benchmark.messages(sample)[-1] for sample in samples}) == 1:
+        yield f"{line}: the prompt is the same for every row; write {{{{ input }}}} where the question belongs"
+    if benchmark.extractor.name == "letter" and "choices" not in used:
+        yield f"{line}: the answer is a letter, but the prompt shows no {{{{ choices }}}}"
+
+
 def _full_marks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
     """Every metric must give each sample's own target the best value."""
-    replies = [ideal_response(benchmark, sample) for sample in samples]
+    try:
+        replies = [ideal_response(benchmark, sample) for sample in samples]
+    except BenchmarkError as error:
+        yield f"{benchmark.path}: {error}"
+        return
     lost = [sample for sample, reply in zip(samples, replies, strict=True) if reply.answer is None and sample.target]
     if lost:
         where = _where(benchmark, lost[0])
@@ -117,9 +135,12 @@ def _marks_lost(benchmark: Benchmark, metric: Metric, rows: Sequence[Scored]) ->
         wrong = [] if abs(whole - metric.best) <= TOLERANCE else [row for row in rows if row.outcome != Outcome.scored]
         if abs(whole - metric.best) > TOLERANCE and not wrong:
             yield f"{metric.name} gives the targets themselves {whole:.4f}, not {metric.best:g}"
-    for row in wrong[:SHOWN]:
-        where = _where(benchmark, row.sample)
-        yield f"{where}: {metric.name} gives the target itself {row.value}, not {metric.best:g} {row.note}".rstrip()
+    if wrong:
+        where, count = _where(benchmark, wrong[0].sample), f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""
+        if wrong[0].value is None:
+            yield f"{where}: {metric.name} cannot judge the target itself: {wrong[0].note}{count}"
+        else:
+            yield f"{where}: {metric.name} gives the target itself {wrong[0].value:g}, not {metric.best:g}{count}"
 
 
 def _where(benchmark: Benchmark, sample: Sample) -> str:
@@ -182,8 +203,11 @@ def _near_duplicates(samples: Sequence[Sample]) -> Iterator[str]:
         yield f"{len(pairs)} near duplicates: {'; '.join(pairs[:SHOWN])}"
 
 
-def _balance(samples: Sequence[Sample]) -> Iterator[str]:
+def _balance(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
     counts = labels(samples)
+    if samples[0].choices and not benchmark.spec.chance and benchmark.extractor.name != "labels":
+        number = len(samples[0].choices)
+        yield f"chance is 0, but there are {number} choices; guessing scores about {1 / number:.4f}"
     if len(counts) > 1:
         share = max(counts.values()) / sum(counts.values())
         if share * len(counts) > UNBALANCED:
@@ -195,5 +219,5 @@ def _leaks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
     """A few-shot example that is itself a question of the set."""
     asked = {_question(sample): sample.id for sample in samples}
     for shot in benchmark.shots:
-        if _question(shot) in asked and benchmark.shots is not samples:
+        if _question(shot) in asked:
             yield f"the few-shot example '{shot.id}' is the question '{asked[_question(shot)]}'"

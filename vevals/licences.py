@@ -47,7 +47,10 @@ def _accepted() -> list[str]:
 
 def _remember(key: str) -> None:
     path = _file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps([*_accepted(), key], indent=1), encoding="utf-8")
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps([*_accepted(), key], indent=1), encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise BenchmarkError(f"{path}: consent cannot be remembered: {error.strerror}; set VEVALS_CONFIG") from error

@@ -34,6 +34,14 @@ def letter_of(index: int) -> str:
     return LETTERS[index] if index < len(LETTERS) else str(index + 1)
 
 
+def names_in(template: str) -> set[str]:
+    """The names that ``template`` uses; empty for one that is not valid (see ``check_template``)."""
+    try:
+        return set(meta.find_undeclared_variables(_environment.parse(template)))
+    except TemplateSyntaxError:
+        return set()
+
+
 def check_template(template: str, names: Sequence[str]) -> str | None:
     """Return what is wrong with ``template`` when only ``names`` are defined, or None."""
     try:

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 
 from vevals import provenance
 from vevals.benchmark import Benchmark, content_hash
-from vevals.canonical import canonical_json, sha256
+from vevals.canonical import canonical_json, sha256, sha256_hex
 from vevals.errors import BenchmarkError, ModelError
 from vevals.metrics import Metric
 from vevals.models import Informed, Model, Scorer
 from vevals.statistics.estimates import Scale, estimate_mean, estimate_statistic
-from vevals.store import Answer, RunRow, Store
-from vevals.store.queries import MetricRow
-from vevals.types import Estimate, Options, Outcome, Request, Response, Run, RunStatus, Sample, Scored
+from vevals.store import Answer, MetricRow, RunRow, Store
+from vevals.types import ErrorKind, Estimate, Options, Outcome, Request, Response, Run, RunStatus, Sample, Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,20 @@ class Slice:
     draw: int | None = None
     seed: int = 0
     label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.draw is not None:
+            raise BenchmarkError("give limit (the first rows) or draw (a seeded selection), not both")
+        for name in ("limit", "draw"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise BenchmarkError(f"{name} is {count}; it is a number of samples, 1 or more")
+
+    def of(self, total: int) -> Slice:
+        """The same selection of a benchmark with ``total`` samples, written in one way: all of it is no selection."""
+        limit = self.limit if self.limit is not None and self.limit < total else None
+        draw = self.draw if self.draw is not None and self.draw < total else None
+        return replace(self, limit=limit, draw=draw, seed=0 if draw is None else self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,10 @@ class Silent:
         """Nothing."""
 
 
+Asked = Mapping[str, tuple[Sample, Request]]
+"""What is asked, by sample id."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
     """One run being worked on: what is asked, by sample number."""
@@ -93,12 +110,13 @@ def run(
         StoreError: the database cannot be written; what was committed is kept.
     """
     watch = watch or Silent()
+    part = part.of(len(benchmark.samples))
     samples = choose(benchmark, part)
     requests = ask_for(benchmark, model, samples, part)
-    described = describe(benchmark, model, part, len(samples))
+    described = describe(benchmark, model, part, samples)
     everything = [(sample, content_hash(sample)) for sample in benchmark.samples]
     row = store.start(described, everything, benchmark.spec.model_dump_json(), benchmark.spec.version)
-    task = _Task(benchmark, model, row, samples, requests, described.model_identity)
+    task = _task(benchmark, model, row, requests, store.numbers(row))
     with store.lock(row.key):
         open_numbers = unanswered(store, task)
         watch.begin(benchmark.name, model.name, len(samples), len(samples) - len(open_numbers))
@@ -110,16 +128,12 @@ def run(
     return result
 
 
-def choose(benchmark: Benchmark, part: Slice) -> Mapping[int, Sample]:
-    """The samples of this run by their number in the benchmark."""
-    if part.limit is not None and part.draw is not None:
-        raise BenchmarkError("give limit (the first rows) or draw (a seeded selection), not both")
-    drawn = benchmark.draw(part.draw, part.seed) if part.draw else benchmark.samples[: part.limit]
-    numbers = {sample.id: number for number, sample in enumerate(benchmark.samples)}
-    return {numbers[sample.id]: sample for sample in drawn}
+def choose(benchmark: Benchmark, part: Slice) -> tuple[Sample, ...]:
+    """The samples of this run, in the order of the data."""
+    return benchmark.draw(part.draw, part.seed) if part.draw else benchmark.samples[: part.limit]
 
 
-def ask_for(benchmark: Benchmark, model: Model, samples: Mapping[int, Sample], part: Slice) -> Mapping[int, Request]:
+def ask_for(benchmark: Benchmark, model: Model, samples: Sequence[Sample], part: Slice) -> Asked:
     """All requests, rendered before any weights are loaded."""
     if benchmark.kind == "loglikelihood" and not isinstance(model, Scorer):
         raise ModelError(
@@ -127,12 +141,17 @@ def ask_for(benchmark: Benchmark, model: Model, samples: Mapping[int, Sample], p
             "use a benchmark with generated answers"
         )
     if isinstance(model, Informed):
-        chosen = list(samples.values())
-        model.introduce(chosen, [benchmark.ideal(sample) for sample in chosen])
-    return {no: benchmark.request(sample, seed_of(part.seed, sample.id)) for no, sample in samples.items()}
+        model.introduce(samples, [benchmark.ideal(sample) for sample in samples])
+    return {sample.id: (sample, benchmark.request(sample, seed_of(part.seed, sample.id))) for sample in samples}
 
 
-def describe(benchmark: Benchmark, model: Model, part: Slice, total: int) -> Run:
+def _task(benchmark: Benchmark, model: Model, row: RunRow, asked: Asked, numbers: Mapping[str, int]) -> _Task:
+    samples = {numbers[sample.id]: sample for sample, _ in asked.values()}
+    requests = {numbers[sample.id]: request for sample, request in asked.values()}
+    return _Task(benchmark, model, row, samples, requests, model.identity)
+
+
+def describe(benchmark: Benchmark, model: Model, part: Slice, samples: Sequence[Sample]) -> Run:
     """What makes this run this run."""
     return Run(
         benchmark=benchmark.name,
@@ -140,8 +159,9 @@ def describe(benchmark: Benchmark, model: Model, part: Slice, total: int) -> Run
         model=model.name,
         model_identity=model.identity,
         options=benchmark.options if benchmark.kind == "generate" else Options(max_tokens=1),
-        total=total,
+        total=len(samples),
         parts=benchmark.parts,
+        selection=sha256_hex(sorted(sample.id for sample in samples)),
         limit=part.limit,
         draw=part.draw,
         seed=part.seed,
@@ -157,7 +177,7 @@ def unanswered(store: Store, task: _Task) -> list[int]:
 
 
 def _worth_asking_again(response: Response) -> bool:
-    return response.error is not None and not response.error_kind.final
+    return response.failed and not response.error_kind.final
 
 
 def _complete(store: Store, task: _Task, open_numbers: Sequence[int], watch: Watcher) -> Result:
@@ -173,12 +193,13 @@ def _complete(store: Store, task: _Task, open_numbers: Sequence[int], watch: Wat
 
 def _ask(store: Store, task: _Task, numbers: Sequence[int], watch: Watcher) -> float:
     """Put the open requests to the model; every response goes to the store as it lands. Returns model seconds."""
-    keys = {} if isinstance(task.model, Informed) else {no: _cache_key(task, no) for no in numbers}
+    by_id = getattr(task.model, "answers_by_id", False)
+    keys = {} if by_id else {no: _cache_key(task, no) for no in numbers}
     cached = store.cached(list(keys.values()))
-    known = [no for no in numbers if keys.get(no) in cached]
-    for no in known:
+    known = {no for no in numbers if keys.get(no) in cached}
+    for no in sorted(known):
         _land(store, task, no, replace(cached[keys[no]], id=task.samples[no].id), watch)
-    fresh = {task.samples[no].id: no for no in numbers if no not in set(known)}
+    fresh = {task.samples[no].id: no for no in numbers if no not in known}
     begun = time.monotonic()
     try:
         for response in _responses(task, list(fresh.values())):
@@ -208,11 +229,19 @@ def _responses(task: _Task, numbers: Sequence[int]) -> Iterator[Response]:
 def _land(
     store: Store, task: _Task, no: int, response: Response, watch: Watcher, cache_key: bytes | None = None
 ) -> None:
-    if response.error is None:
-        answer = task.benchmark.extractor.answer(task.samples[no], response)
-        response = replace(response, answer=answer)
+    if not response.failed:
+        response = _with_answer(task, no, response)
     store.save(Answer(task.row.id, no, request_text(task.requests[no]), response, cache_key))
     watch.answered(response)
+
+
+def _with_answer(task: _Task, no: int, response: Response) -> Response:
+    """The response with its answer; an extractor that breaks on it is our failure and keeps the reply."""
+    try:
+        return replace(response, answer=task.benchmark.extractor.answer(task.samples[no], response))
+    except Exception as error:
+        problem = f"the extractor '{task.benchmark.extractor.name}' broke: {type(error).__name__}: {error}"
+        return replace(response, error=problem, error_kind=ErrorKind.extractor)
 
 
 def _score(store: Store, task: _Task, seconds: float) -> None:
@@ -231,7 +260,7 @@ def estimated(metric: Metric, rows: Sequence[Scored], total: int, seed: int = 0)
     """The estimate of ``metric`` over the rows that carry a value, clustered where the samples name a cluster."""
     valued = [row for row in rows if row.value is not None]
     clustered = any(row.sample.cluster is not None for row in valued)
-    keys = [row.sample.cluster or row.sample.id for row in valued] if clustered else None
+    keys = [(row.sample.cluster, row.sample.cluster is None and row.sample.id) for row in valued] if clustered else None
     if metric.statistic is not None and valued:
         return estimate_statistic(metric.prepare(valued), len(valued), total=total, cluster_keys=keys, seed=seed)
     scale = Scale(metric.worst, metric.best, metric.binary)

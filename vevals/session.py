@@ -13,7 +13,7 @@ from vevals.models import Model, load_model
 from vevals.registry import Registry, Suite
 from vevals.runner import Result, Slice, Watcher
 from vevals.store import RunRow, Store
-from vevals.types import RunStatus
+from vevals.types import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def prepare(selection: Selection, models: Sequence[str], accept_license: bool = 
     loaded = [load_model(spec) for spec in models]
     for benchmark in selection.benchmarks:
         licences.require(benchmark, accept_license)
-        part = selection.parts[benchmark.name]
+        part = selection.parts[benchmark.name].of(len(benchmark.samples))
         samples = runner.choose(benchmark, part)
         for model in loaded:
             runner.ask_for(benchmark, model, samples, part)
@@ -65,11 +65,20 @@ def run_all(selection: Selection, models: Sequence[Model], store: Store, watch: 
             model.close()
 
 
+def first_failure(store: Store, result: Result) -> str:
+    """Why the first sample of a run has no score, in one line; empty when all have one."""
+    metric = result.estimates[0][0]
+    for outcome in (Outcome.failed, Outcome.unjudgeable):
+        for row in store.samples(result.run, metric, outcome):
+            return f"{result.run.benchmark} · {result.run.model}: {row['error'] or row['note']}"
+    return ""
+
+
 def entries(store: Store, keep: Sequence[str] | None = None) -> list[Entry]:
     """All finished runs of the store (or those with these keys) as rows for a leaderboard."""
     found = []
     for run in store.runs():
-        if run.status is RunStatus.finished and (keep is None or run.key in keep):
+        if run.finished is not None and (keep is None or run.key in keep):
             found.append(_entry(store, run))
     return found
 
@@ -80,8 +89,9 @@ def _entry(store: Store, run: RunRow) -> Entry:
         benchmark=run.benchmark,
         fingerprint=run.fingerprint,
         part=(run.limit, run.draw, run.seed),
-        model=run.model,
-        model_hash=run.model_hash,
+        total=run.total,
+        model=f"{run.model} [{run.label}]" if run.label else run.model,
+        model_hash=f"{run.model_hash} {run.label}".strip(),
         metric=metric,
         estimate=estimate,
         run=run.key[:8],
@@ -105,9 +115,14 @@ def board(store: Store, registry: Registry | None = None, suite: str | None = No
     if suite is None or registry is None:
         return build(found, {})
     chosen = registry.suite(suite)
-    wanted = [
-        entry
-        for entry in found
-        if entry.benchmark in chosen.draws and entry.part == (None, chosen.draws[entry.benchmark], entry.part[2])
-    ]
+    wanted = [entry for entry in found if _in_suite(entry, chosen)]
     return build(wanted, chosen.weights, chosen.benchmarks)
+
+
+def _in_suite(entry: Entry, suite: Suite) -> bool:
+    """Whether a run took the samples that the suite asks for."""
+    if entry.benchmark not in suite.draws:
+        return False
+    limit, draw, _ = entry.part
+    wanted = suite.draws[entry.benchmark]
+    return limit is None and (draw == wanted or (draw is None and wanted is not None and wanted >= entry.total))

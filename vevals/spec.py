@@ -6,6 +6,7 @@ YAML here is read in the sense of version 1.2: ``yes``, ``no`` and dates are tex
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vevals.errors import BenchmarkError
 
+DEEPEST = 20
 Named = str | dict[str, dict[str, Any]]
 Lines = Mapping[tuple[str | int, ...], int]
 
@@ -124,17 +126,20 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: only true and false are booleans, nothing is a date."""
 
 
-def _resolvers() -> dict[str, list[tuple[str, Any]]]:
-    kept: dict[str, list[tuple[str, Any]]] = {}
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items():
-        for tag, pattern in pairs:
-            if tag == "tag:yaml.org,2002:timestamp" or (tag == "tag:yaml.org,2002:bool" and first not in "tTfF"):
-                continue
-            kept.setdefault(first, []).append((tag, pattern))
-    return kept
-
-
-_Loader.yaml_implicit_resolvers = _resolvers()
+_SCALARS = {
+    "tag:yaml.org,2002:null": (r"^(?:~|null|)$", ["~", "n", ""]),
+    "tag:yaml.org,2002:bool": (r"^(?:true|false)$", list("tf")),
+    "tag:yaml.org,2002:int": (r"^[-+]?(?:0|[1-9][0-9]*)$", list("-+0123456789")),
+    "tag:yaml.org,2002:float": (
+        r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)\.[0-9]*|(?:0|[1-9][0-9]*)(?=[eE]))(?:[eE][-+]?[0-9]+)?$",
+        list("-+.0123456789"),
+    ),
+}
+_Loader.yaml_implicit_resolvers = {}
+for _tag, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
+TEXT_KEYS = ("choices", "columns", "header", "language", "slices", "stop", "tags")
+"""Keys below which every value is a text, exactly as written: the choice 2.50 is not the number 2.5."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -152,20 +157,41 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         if node is None:
             raise BenchmarkError(f"{path}: the file is empty")
         _collect_lines(node, (), lines, path)
+        _keep_texts(node, False)
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BenchmarkError(f"{path}:{line}: not valid YAML: {error.problem or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{path}: not valid YAML in UTF-8: {error}") from error
+        problem = str(error.problem or error)
+        hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
+        raise BenchmarkError(f"{path}:{line}: not valid YAML: {problem}{hint}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BenchmarkError(f"{path}:{line}: the file is not UTF-8; save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        raise BenchmarkError(f"{path}: not valid YAML: {error}") from error
     except OSError as error:
         raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _keep_texts(node: yaml.Node, text: bool) -> None:
+    """Mark scalars that are texts as such: keys, and values below ``TEXT_KEYS``."""
+    if isinstance(node, yaml.ScalarNode) and text and node.value:
+        node.tag = "tag:yaml.org,2002:str"
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _keep_texts(child, text)
+    elif isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            _keep_texts(key, True)
+            _keep_texts(child, text or key.value in TEXT_KEYS)
 
 
 def _collect_lines(
     node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], path: Path
 ) -> None:
     lines[at] = node.start_mark.line + 1
+    if len(at) > DEEPEST:
+        raise BenchmarkError(f"{path}:{lines[at]}: nested too deeply, or an alias that contains itself")
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             _collect_lines(child, (*at, index), lines, path)
@@ -203,8 +229,18 @@ def _first_problem(
         return f"{path}:{line}: unknown key '{first['loc'][-1]}'{hint}"
     if first["type"] == "missing":
         return f"{path}:{line}: '{name}' is missing"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     return f"{path}:{line}: '{name}': {message[0].lower()}{message[1:]}"
+
+
+_PLAIN = {
+    "tuple_type": "write a list, as in [one, two]",
+    "float_parsing": "write a number, with a decimal point",
+    "model_type": "write 'key: value' lines below it",
+    "model_attributes_type": "write 'key: value' lines below it",
+    "dict_type": "write 'key: value' lines below it",
+}
+"""What pydantic says of a wrong type, in words for somebody who does not know Python."""
 
 
 def _vagueness(problem: Mapping[str, Any]) -> tuple[bool, bool]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
-RequestKind = Literal["generate", "loglikelihood", "classify"]
+RequestKind = Literal["generate", "loglikelihood"]
 
 
 class Outcome(IntEnum):
@@ -51,11 +51,12 @@ class ErrorKind(IntEnum):
     bad_request = 6
     missing = 7
     internal = 8
+    extractor = 9
 
     @property
     def final(self) -> bool:
         """Whether asking again cannot help: such rows are not repeated when a run is resumed."""
-        return self in (ErrorKind.too_long, ErrorKind.bad_request, ErrorKind.refused)
+        return self in (ErrorKind.too_long, ErrorKind.refused)
 
 
 class RunStatus(IntEnum):
@@ -134,6 +135,12 @@ class Response:
     cached: bool = False
     answer: str | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether no usable reply came back, whatever the backend says of the reason."""
+        kind, reason = self.error_kind, self.finish_reason
+        return self.error is not None or kind is not ErrorKind.none or reason is FinishReason.error
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -176,7 +183,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What makes two runs the same run, and what is known of this one's surroundings (``provenance``)."""
+    """What makes two runs the same run, and what is known of this one's surroundings (``provenance``).
+
+    ``selection`` is the hash of the ids of the samples that are asked.
+    """
 
     benchmark: str
     fingerprint: str
@@ -185,6 +195,7 @@ class Run:
     options: Options
     total: int
     parts: Mapping[str, str] = field(default_factory=dict)
+    selection: str = ""
     limit: int | None = None
     draw: int | None = None
     seed: int = 0

@@ -16,7 +16,7 @@ import pytest
 from vevals.errors import RunLocked, StoreError
 from vevals.store import Answer, Store, open_store
 from vevals.store.migrations import VERSION
-from vevals.store.queries import MetricRow, run_key
+from vevals.store.rows import MetricRow, run_key
 from vevals.types import ErrorKind, Estimate, FinishReason, Options, Outcome, Response, Run, RunStatus, Sample, Scored
 
 SAMPLES = [

@@ -18,7 +18,7 @@ INTERNAL = 70
 
 app = typer.Typer(
     name="vevals",
-    help="Evaluate language models on business benchmarks: run suites, compare on a leaderboard, gate releases.",
+    help="Evaluate language models on business benchmarks: run suites and compare on a leaderboard.",
     epilog="Exit codes: 0 done, 1 done but see the output, 2 wrong usage or input, 70 a bug, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

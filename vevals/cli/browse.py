@@ -13,6 +13,7 @@ from vevals.cli.options import Folders, Json
 if TYPE_CHECKING:
     from vevals.benchmark import Benchmark
     from vevals.check import Report
+    from vevals.registry import Registry
 
 
 class Kind(enum.StrEnum):
@@ -115,13 +116,26 @@ def new(
     if target.exists():
         raise BenchmarkError(f"{target} exists already; choose another name")
     shutil.copytree(source / "_template", target)
-    print(f"{target}: edit data.csv, benchmark.yaml and README.md, then run: vevals check {name}")
+    where = "" if folder == Path("benchmarks") else f" --benchmarks {folder}"
+    print(f"{target}: edit data.csv, benchmark.yaml and README.md, then run: vevals check {name}{where}")
 
 
 def _benchmarks(folders: list[Path], full: bool) -> list[dict[str, Any]]:
     from vevals.registry import open_registry
 
-    return [_record(benchmark, full) for benchmark in open_registry(folders).find()]
+    registry = open_registry(folders)
+    return [_listed(registry, name, full) for name in registry.names()]
+
+
+def _listed(registry: Registry, name: str, full: bool) -> dict[str, Any]:
+    """A benchmark that cannot be read is listed with its problem: it must not hide the others."""
+    from vevals.errors import VevalsError
+
+    try:
+        return _record(registry.get(name), full)
+    except VevalsError as error:
+        columns = {"benchmark": name, "language": "", "answer": "", "metrics": str(error), "licence": ""}
+        return {"benchmark": name, "problem": str(error)} if full else columns
 
 
 def _record(benchmark: Benchmark, full: bool) -> dict[str, Any]:
@@ -191,13 +205,13 @@ def _first_prompt(benchmark: Benchmark) -> str:
     return "\n".join(f"[{message.role}]\n{message.content}" for message in benchmark.messages(benchmark.samples[0]))
 
 
-def _checked(registry: Any, name: str) -> Report:
+def _checked(registry: Registry, name: str) -> Report:
     from vevals import check as checks
-    from vevals.errors import BenchmarkError
+    from vevals.errors import VevalsError
 
     try:
         return checks.problems(registry.get(name))
-    except BenchmarkError as error:
+    except VevalsError as error:
         return checks.Report(name, 0, {}, {}, (), (checks.Finding(str(error), repair=True),))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -36,8 +36,9 @@ def print_json(value: Any) -> None:
 def table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
     """A plain table. ``right``: columns that are aligned to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold", header_style="dim")
+    for place, name in enumerate(columns):
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        made.add_column(name, justify=side, overflow="fold", header_style="dim", no_wrap=place == 0)
     return made
 
 
@@ -57,6 +58,8 @@ def print_board(board: Board, heading: str) -> None:
     _print_benchmarks(board, out)
     for line in _warnings(board):
         out.print(cell(line), style="yellow")
+    if board.left_out:
+        out.print(f"\n{board.left_out} runs over other samples or versions are left out ('vevals leaderboard --runs').")
     weights = ", ".join(f"{name} {weight:g}" for name, weight in board.weights.items())
     out.print(
         f"\noverall: chance = 0, perfect = 100; mean over domains, weights: {weights}.\n"
@@ -84,9 +87,17 @@ def _overall(board: Board) -> Table:
     for row in board.rows:
         score = row.overall
         shown = display.points(score.value, score.low, score.high) if score else row.problem
-        tokens = f"{row.tokens('input_tokens'):,}/{row.tokens('output_tokens'):,}"
-        made.add_row(cell(row.model), shown, tokens, display.duration(row.seconds))
+        made.add_row(cell(row.model), shown, _tokens(row), display.duration(row.seconds))
     return made
+
+
+def _tokens(row: Row) -> str:
+    """Tokens of this model's own work, with the number of answers that came from the store's cache instead."""
+    cached = row.tokens("cached")
+    if cached and cached == row.tokens("present"):
+        return f"{cached:,} cached"
+    spent = f"{row.tokens('input_tokens'):,}/{row.tokens('output_tokens'):,}"
+    return f"{spent} +{cached:,} cached" if cached else spent
 
 
 def _print_benchmarks(board: Board, out: Console) -> None:
@@ -94,11 +105,12 @@ def _print_benchmarks(board: Board, out: Console) -> None:
     width = min(WIDEST_MODEL, max(len(row.model) for row in board.rows))
     for name in board.benchmarks:
         rows = [row for row in board.rows if name in row.cells]
-        rows.sort(key=lambda row: -row.cells[name].estimate.value)
+        rows.sort(key=lambda row: _worst_last(row.cells[name].estimate.value))
         if not rows:
             continue
         entry = rows[0].cells[name]
         chance = f", chance {100 * entry.chance:.0f}%" if entry.chance else ""
+        chance += f", first {entry.part[0]} rows only" if entry.part[0] else ""
         out.print(Text.assemble(("\n" + name, "bold"), (f"  {entry.metric}{chance}", "dim")))
         made = Table.grid(padding=(0, 2, 0, 0))
         made.add_column(width=width, overflow="fold")
@@ -109,18 +121,30 @@ def _print_benchmarks(board: Board, out: Console) -> None:
         out.print(made)
 
 
+def _worst_last(value: float) -> float:
+    return math.inf if math.isnan(value) else -value
+
+
 def _score_cells(row: Row, entry: Entry) -> tuple[Text, str, str]:
     rows = f"{entry.estimate.scored} of {entry.estimate.total} scored"
-    notes = ", ".join(filter(None, [rows, display.outcomes(dict(entry.outcomes))]))
+    why = entry.estimate.method if math.isnan(entry.estimate.low) else ""
+    notes = ", ".join(filter(None, [rows, display.outcomes(dict(entry.outcomes)), why]))
     return cell(row.model), display.percent(entry.estimate), notes
 
 
 def print_runs(runs: Sequence[RunRow]) -> None:
     """All runs of the store, a line each."""
-    made = table("run", "benchmark", "model", "samples", "state", right=("samples",))
+    made = table("run", "benchmark", "model", "samples", "state")
     for run in runs:
-        made.add_row(run.key[:8], run.benchmark, cell(run.model), str(run.total), run.status.name)
+        name = f"{run.model} [{run.label}]" if run.label else run.model
+        made.add_row(run.key[:8], run.benchmark, cell(name), _selection(run), run.status.name)
     console().print(made)
+
+
+def _selection(run: RunRow) -> str:
+    if run.limit:
+        return f"first {run.limit}"
+    return f"{run.draw} drawn, seed {run.seed}" if run.draw else f"all {run.total}"
 
 
 def print_samples(run: RunRow, metric: str, rows: Sequence[dict[str, Any]]) -> None:

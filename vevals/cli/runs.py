@@ -67,7 +67,8 @@ def run(
             raise typer.Exit(INTERRUPTED) from None
         board = session.board_of(store, results, selection)
         where = str(store.path)
-    _print_results(results, board, where, json)
+        causes = [cause for result in results if (cause := session.first_failure(store, result))]
+    _print_results(results, board, where, causes, json)
     if any(result.failures for result in results):
         raise typer.Exit(1)
 
@@ -141,11 +142,14 @@ def _interrupt(_signal: int, _frame: object) -> None:
 def _say_how_to_resume(watch: Lines | Bar) -> None:
     count = watch.count
     if count.total:
-        print(f"\nStopped. {count.title}: {count.done} of {count.total} answers are saved.", file=sys.stderr)
+        print(
+            f"\nStopped. {count.title}: {count.done - count.failed} of {count.total} answers are saved.",
+            file=sys.stderr,
+        )
     print("The same command goes on from there.", file=sys.stderr)
 
 
-def _print_results(results: list[Result], board: Board, where: str, json: bool) -> None:
+def _print_results(results: list[Result], board: Board, where: str, causes: list[str], json: bool) -> None:
     from vevals.cli import output
 
     if json:
@@ -154,7 +158,9 @@ def _print_results(results: list[Result], board: Board, where: str, json: bool) 
     output.print_board(board, "Leaderboard of this command")
     failures = sum(result.failures for result in results)
     if failures:
-        print(f"\n{failures} samples have no score; the same command asks those that failed again.")
+        print(f"\n{failures} samples have no score; the same command asks again what may pass. First of each run:")
+        for cause in causes:
+            output.console().print(output.cell(f"  {cause}"))
     print(f"\nResults: {where}\nLook at single answers: vevals samples {results[0].run.key[:8]}")
 
 
@@ -164,7 +170,7 @@ def _print_board(board: Board, heading: str, format: Format) -> None:
     from vevals.errors import StoreError
 
     if not board.rows:
-        raise StoreError("there is no finished run to show; start with: vevals run --suite demo --model smollm2")
+        raise StoreError("there is no finished run of this to show; 'vevals leaderboard --runs' lists what there is")
     if format is Format.table:
         output.print_board(board, heading)
     elif format is Format.markdown:

@@ -86,6 +86,8 @@ def _parse_table(text: str, source: FileSource, form: str) -> Document:
     records = _records(text, source.place, form)
     names, line = (source.header, 0) if source.header else _first(records, source.place)
     _check_names(names, source.place, line)
+    if not source.header:
+        _check_separator(names, source.place, line, form)
     rows: list[dict[str, str]] = []
     lines: list[int] = []
     for line, cells in records:
@@ -97,6 +99,14 @@ def _parse_table(text: str, source: FileSource, form: str) -> Document:
         rows.append(dict(zip(names, cells, strict=True)))
         lines.append(line)
     return Document(source.place, rows, tuple(lines), names)
+
+
+def _check_separator(names: tuple[str, ...], place: str, line: int, form: str) -> None:
+    """A header of one cell that holds another separator was written with that one."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")):
+        if len(names) == 1 and mark in names[0]:
+            wanted = "commas" if form == "csv" else "tabs"
+            raise DataError(f"{place}:{line}: cells are separated by {name}; save the file with {wanted}")
 
 
 def _records(text: str, place: str, form: str) -> Iterator[tuple[int, list[str]]]:

@@ -74,10 +74,14 @@ def decimal_text(value: Fraction) -> str:
     return ("-" if value < 0 else "") + whole_part + (f".{decimals}" if decimals else "")
 
 
-def _number_ideal(sample: Sample, *, after: str | None, **_: Any) -> str:
+_SWAP = str.maketrans(",.", ".,")
+
+
+def _number_ideal(sample: Sample, *, after: str | None, decimal: str, **_: Any) -> str:
     wanted = first_target(sample)
     if len(list(numbers(wanted))) != 1:
-        raise BenchmarkError(f"sample '{sample.id}': target '{wanted}' is not one number")
+        raise BenchmarkError(f"sample '{sample.id}': target '{wanted}' is not one number with a decimal point")
+    wanted = wanted.translate(_SWAP) if decimal == "comma" else wanted
     return wanted if after is None else f"{after} {wanted}"
 
 
@@ -88,17 +92,19 @@ def number(
     *,
     which: Literal["last", "first"] = "last",
     after: str | None = None,
+    decimal: Literal["point", "comma"] = "point",
 ) -> str | None:
     """The last (or first) number of the reply as canonical text (``decimal_text``; what is read: ``numbers``).
 
     ``after`` reads only what follows the last occurrence of that text; without it in the reply there is no answer.
+    ``decimal: comma`` reads 1.234,5 as German and French write it; targets still have a decimal point.
     """
     text = reply_of(response)
     if after is not None:
         _, found, text = text.rpartition(after)
         if not found:
             return None
-    text = _plain_numbers(text)
+    text = _plain_numbers(text.translate(_SWAP) if decimal == "comma" else text)
     matches = _NUMBER.finditer(text) if which == "first" else from_the_end(_NUMBER, text)
     value = next(_values(matches), None)
     return None if value is None else decimal_text(value)

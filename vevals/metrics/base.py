@@ -109,8 +109,7 @@ def outcome_of(response: Response) -> Outcome:
     """How a response ended, before any metric sees it; the first that applies, ``scored`` if a metric can judge it."""
     if response.error_kind is ErrorKind.refused:
         return Outcome.refused
-    erred = response.error is not None or response.error_kind is not ErrorKind.none
-    if erred or response.finish_reason is FinishReason.error:
+    if response.failed:
         return Outcome.failed
     if response.finish_reason is FinishReason.stop and not response.logprobs and not response.text.strip():
         return Outcome.empty

@@ -40,7 +40,8 @@ class Model(Protocol):
 
     ``generate`` gets all requests at once and yields exactly one Response for each, in any order, as they finish. A
     request that fails alone becomes ``Response(error=...)``; only what stops everything is raised, as ModelError.
-    ``identity`` is JSON-able and differs between any two models that could answer differently.
+    ``identity`` is JSON-able and differs between any two models that could answer differently. A model that answers by
+    the request's ``id`` and not by its content says ``answers_by_id = True``: no answer of it is used for another.
     """
 
     @property

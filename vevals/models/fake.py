@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from vevals.errors import ModelError
 from vevals.types import ErrorKind, FinishReason, Request, Response, Sample
@@ -44,6 +44,7 @@ def load(name: str, settings: Mapping[str, str]) -> FakeModel:
 class FakeModel:
     """A model without weights. Answers out of order on purpose: nothing may depend on the order."""
 
+    answers_by_id: ClassVar[bool] = True
     kind: str
     seconds: float = 0.0
     seed: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vevals import data
 from vevals.errors import ModelError
@@ -36,6 +36,7 @@ def load(name: str, settings: Mapping[str, str]) -> ReplayModel:
 class ReplayModel:
     """Answers a request with the text recorded under its id; one without a text is a failure, not an empty answer."""
 
+    answers_by_id: ClassVar[bool] = True
     name: str
     texts: Mapping[str, tuple[str, FinishReason]]
     path: str
@@ -46,7 +47,7 @@ class ReplayModel:
         for key in sorted(self.texts):
             text, reason = self.texts[key]
             digest.update(f"{key}\0{text}\0{reason.name}\n".encode("utf-8", "surrogatepass"))
-        return {"kind": "replay", "outputs": digest.hexdigest()}
+        return {"kind": "replay", "name": self.name, "outputs": digest.hexdigest()}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
         for request in requests:
@@ -75,7 +76,7 @@ def _texts(rows: data.Rows, settings: Mapping[str, str]) -> dict[str, tuple[str,
         if key is None or text is None:
             raise ModelError(f"{rows.where(index)}: a row needs an id and a text")
         if str(key) in found:
-            raise ModelError(f"{rows.where(index)}: the id '{key}' occurs twice")
+            raise ModelError(f"{rows.where(index)}: the id '{key}' is there already; keep one output for each id")
         found[str(key)] = (str(text), _reason(row, settings, rows.where(index)))
     return found
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -19,56 +17,29 @@ from vevals.canonical import canonical_json, sha256
 from vevals.errors import RunLocked, StoreError
 from vevals.store import blobs, schema
 from vevals.store.connection import WRITES, connect, explained
+from vevals.store.rows import (
+    Answer,
+    MetricRow,
+    RunRow,
+    cache_row,
+    cached_response,
+    estimate_of,
+    estimate_row,
+    now,
+    payload,
+    response_row,
+    response_text,
+    run_key,
+    run_of,
+    run_row,
+    score_row,
+    stored_response,
+)
 from vevals.store.writer import Writer
 from vevals.types import ErrorKind, Estimate, FinishReason, Outcome, Response, Run, RunStatus, Sample, Scored
 
 DEFAULT_DB = "results/vevals.db"
 CHUNK = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One response on its way into the store. ``request`` is the canonical text of what was asked."""
-
-    run_id: int
-    sample_no: int
-    request: str
-    response: Response
-    cache_key: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MetricRow:
-    """A metric as the store knows it: what identifies it, and its range."""
-
-    name: str
-    options: str
-    source_hash: str
-    worst: float
-    best: float
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as it stands in the store. ``key`` is hexadecimal; its first 8 digits name the run on the command line."""
-
-    id: int
-    key: str
-    benchmark: str
-    fingerprint: str
-    spec: Mapping[str, Any]
-    model: str
-    model_hash: str
-    label: str
-    limit: int | None
-    draw: int | None
-    seed: int
-    total: int
-    status: RunStatus
-    provenance: Mapping[str, Any]
-    started: int
-    finished: int | None
-    seconds: float
 
 
 def open_store(db: str | None = None, create: bool = True) -> Store:
@@ -110,13 +81,18 @@ class Store:
         Raises:
             RunLocked: another process is writing this run.
         """
-        folder = self.path.parent / ".locks"
-        folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / f"{self.path.stem}-{key[:16]}.lock")
+        path = self.path.resolve()
+        folder = path.parent / ".locks"
+        lock = FileLock(folder / f"{path.stem}-{key[:16]}.lock")
         try:
+            folder.mkdir(exist_ok=True)
             lock.acquire(blocking=False)
         except Timeout:
             raise RunLocked(f"{self.path}: run {key[:8]} is being written by another process; wait for it") from None
+        except OSError as error:
+            raise StoreError(
+                f"{folder}: cannot be written: {error.strerror}; name another database with --db"
+            ) from None
         try:
             yield
         finally:
@@ -130,9 +106,21 @@ class Store:
         with self._write() as connection:
             self._check_integrity(connection)
             benchmark_id = self._benchmark(connection, run, samples, spec, version)
-            connection.execute(insert(schema.runs).values(_run_row(run, benchmark_id)).on_conflict_do_nothing())
+            connection.execute(insert(schema.runs).values(run_row(run, benchmark_id)).on_conflict_do_nothing())
+            name = update(schema.runs).where(schema.runs.c.key == run_key(run)).values(model=run.model)
+            connection.execute(name)
             row = connection.execute(_runs().where(schema.runs.c.key == run_key(run))).mappings().one()
-        return _as_run(row)
+        return run_of(row)
+
+    def numbers(self, run: RunRow) -> dict[str, int]:
+        """Sample id -> its number in the store, which does not depend on the order of the data's rows."""
+        table = schema.samples.c
+        query = select(table.sample_id, table.sample_no).join(
+            schema.runs, schema.runs.c.benchmark_id == table.benchmark_id
+        )
+        with self._read() as connection:
+            rows = connection.execute(query.where(schema.runs.c.id == run.id))
+            return {row.sample_id: row.sample_no for row in rows}
 
     def save(self, answer: Answer) -> None:
         """Queue one response; it is committed within 200 ms."""
@@ -154,7 +142,7 @@ class Store:
         with self._read() as connection:
             for some in _chunks(keys):
                 for row in connection.execute(query.where(schema.cache.c.request.in_(some))).mappings():
-                    found[row["request"]] = _cached_response(row)
+                    found[row["request"]] = cached_response(row)
         return found
 
     def responses(self, run_id: int) -> Iterator[tuple[int, Response]]:
@@ -173,7 +161,7 @@ class Store:
         )
         with self._read() as connection:
             for row in connection.execute(query).mappings():
-                yield row["sample_no"], _stored_response(row)
+                yield row["sample_no"], stored_response(row)
 
     def finish(
         self, run_id: int, results: Sequence[tuple[MetricRow, Sequence[tuple[int, Scored]], Estimate]], seconds: float
@@ -184,8 +172,8 @@ class Store:
             connection.execute(schema.estimates.delete().where(schema.estimates.c.run_id == run_id))
             for position, (metric, rows, estimate) in enumerate(results):
                 metric_id = self._metric(connection, metric)
-                _insert(connection, schema.scores, [_score_row(run_id, no, metric_id, s) for no, s in rows])
-                row = _estimate_row(run_id, metric_id, position, estimate, rows)
+                _insert(connection, schema.scores, [score_row(run_id, no, metric_id, s) for no, s in rows])
+                row = estimate_row(run_id, metric_id, position, estimate, rows)
                 connection.execute(insert(schema.estimates).values(row))
             self._close_run(connection, run_id, seconds)
 
@@ -196,8 +184,8 @@ class Store:
             connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(seconds=total))
 
     def reopen(self, run_id: int) -> None:
-        """Mark a finished run as unfinished, because failed rows are asked again."""
-        values = {"status": RunStatus.unfinished, "finished": None, "digest": None}
+        """Mark a finished run as unfinished, because failed rows are asked again; its old estimates stay until then."""
+        values = {"status": RunStatus.unfinished}
         with self._write() as connection:
             connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(values))
 
@@ -206,7 +194,7 @@ class Store:
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""
         with self._read() as connection:
-            return [_as_run(row) for row in connection.execute(_runs().order_by(schema.runs.c.id)).mappings()]
+            return [run_of(row) for row in connection.execute(_runs().order_by(schema.runs.c.id)).mappings()]
 
     def run(self, name: str) -> RunRow:
         """The run whose key begins with ``name``.
@@ -229,7 +217,7 @@ class Store:
             .order_by(schema.estimates.c.position)
         )
         with self._read() as connection:
-            return [(row["name"], _as_estimate(row)) for row in connection.execute(query).mappings()]
+            return [(row["name"], estimate_of(row)) for row in connection.execute(query).mappings()]
 
     def outcomes(self, run_id: int) -> dict[str, dict[Outcome, int]]:
         """Metric name -> how many rows ended how."""
@@ -246,7 +234,7 @@ class Store:
         return counts
 
     def usage(self, run_id: int) -> Mapping[str, float]:
-        """Tokens and model seconds of a run, cache hits left out."""
+        """Responses present, tokens without those of cache hits, and how many were cache hits."""
         fresh = schema.responses.c.cached == 0
         query = select(
             func.count(),
@@ -323,7 +311,7 @@ class Store:
         where = schema.benchmarks.c.fingerprint == fingerprint
         benchmark_id = int(connection.execute(select(schema.benchmarks.c.id).where(where)).scalar_one())
         if added.rowcount:
-            payloads = [blobs.pack(_payload(sample)) for sample, _ in samples]
+            payloads = [blobs.pack(payload(sample)) for sample, _ in samples]
             rows = [
                 {
                     "benchmark_id": benchmark_id,
@@ -346,13 +334,12 @@ class Store:
         for answer in answers:
             request, response = blobs.pack(answer.request), blobs.pack(response_text(answer.response))
             texts += [request, response]
-            rows.append(_response_row(answer, request["hash"], response["hash"]))
-            if answer.cache_key is not None and answer.response.error is None and not answer.response.cached:
-                hits.append(_cache_row(answer, response["hash"]))
+            rows.append(response_row(answer, request["hash"], response["hash"]))
+            if answer.cache_key is not None and _worth_caching(answer.response):
+                hits.append(cache_row(answer, response["hash"]))
         with self._write() as connection:
             _insert(connection, schema.blobs, texts)
-            for row in rows:
-                _upsert_response(connection, row)
+            _upsert_responses(connection, rows)
             _insert(connection, schema.cache, hits)
 
     def _metric(self, connection: Connection, metric: MetricRow) -> int:
@@ -366,14 +353,14 @@ class Store:
     def _close_run(self, connection: Connection, run_id: int, seconds: float) -> None:
         values = {
             "status": RunStatus.finished,
-            "finished": _now(),
+            "finished": now(),
             "digest": _digest(connection, run_id),
             "seconds": schema.runs.c.seconds + seconds,
         }
         connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(values))
 
     def _sample_view(self, connection: Connection, row: RowMapping) -> dict[str, Any]:
-        response = _stored_response(row)
+        response = stored_response(row)
         payload = json.loads(_blob(connection, row["payload"]))
         outcome = None if row["outcome"] is None else Outcome(row["outcome"]).name
         return {
@@ -394,169 +381,23 @@ class Store:
         }
 
 
-def run_key(run: Run) -> bytes:
-    """SHA-256 of what makes two runs the same run: equal keys continue each other, unequal ones never mix."""
-    return sha256(
-        {
-            "fingerprint": run.fingerprint,
-            "model": dict(run.model_identity),
-            "options": asdict(run.options),
-            "label": run.label,
-            "limit": run.limit,
-            "draw": run.draw,
-            "seed": run.seed,
-        }
-    )
+def _worth_caching(response: Response) -> bool:
+    """What the model answered, also when our extractor could not read it."""
+    return not response.cached and (not response.failed or response.error_kind is ErrorKind.extractor)
 
 
-def response_text(response: Response) -> str:
-    """What of a response is stored as content: its text, or the numbers of its choices."""
-    if not response.logprobs:
-        return response.text
-    numbers = [_finite(value) for value in response.logprobs]
-    return canonical_json({"logprobs": numbers, "tokens": response.choice_tokens, "greedy": response.greedy})
-
-
-def _payload(sample: Sample) -> str:
-    parts = {"input": sample.input, "target": sample.target, "choices": sample.choices}
-    return canonical_json(parts)
-
-
-def _run_row(run: Run, benchmark_id: int) -> dict[str, Any]:
-    return {
-        "key": run_key(run),
-        "benchmark_id": benchmark_id,
-        "parts": canonical_json(dict(run.parts)),
-        "model": run.model,
-        "model_hash": sha256(dict(run.model_identity)),
-        "model_identity": canonical_json(dict(run.model_identity)),
-        "config": canonical_json({"options": asdict(run.options), "benchmark": run.benchmark}),
-        "label": run.label,
-        "limit": run.limit,
-        "draw": run.draw,
-        "seed": run.seed,
-        "total": run.total,
-        "status": RunStatus.unfinished,
-        "provenance": canonical_json(dict(run.provenance)),
-        "started": _now(),
-        "seconds": 0.0,
-    }
-
-
-def _response_row(answer: Answer, request: bytes, response: bytes) -> dict[str, Any]:
-    given = answer.response
-    return {
-        "run_id": answer.run_id,
-        "sample_no": answer.sample_no,
-        "repeat": 0,
-        "request": request,
-        "response": response,
-        "answer": _storable(given.answer),
-        "finish_reason": given.finish_reason,
-        "error": _storable(given.error),
-        "error_kind": given.error_kind,
-        "input_tokens": given.input_tokens,
-        "output_tokens": given.output_tokens,
-        "seconds": given.seconds,
-        "cached": int(given.cached),
-        "tries": 1,
-    }
-
-
-def _upsert_response(connection: Connection, row: Mapping[str, Any]) -> None:
+def _upsert_responses(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """A row is replaced only while it is a failure; an answer is never overwritten."""
-    statement = insert(schema.responses).values(row)
-    kept = {name: statement.excluded[name] for name in row if name not in ("run_id", "sample_no", "repeat", "tries")}
+    table = schema.responses
+    statement = insert(table)
+    kept = {
+        name: statement.excluded[name] for name in rows[0] if name not in ("run_id", "sample_no", "repeat", "tries")
+    }
+    failed = table.c.error.is_not(None) | (table.c.error_kind != 0) | (table.c.finish_reason == FinishReason.error)
     statement = statement.on_conflict_do_update(
-        index_elements=["run_id", "sample_no", "repeat"],
-        set_={**kept, "tries": schema.responses.c.tries + 1},
-        where=schema.responses.c.error.is_not(None),
+        index_elements=["run_id", "sample_no", "repeat"], set_={**kept, "tries": table.c.tries + 1}, where=failed
     )
-    connection.execute(statement)
-
-
-def _cache_row(answer: Answer, response: bytes) -> dict[str, Any]:
-    given = answer.response
-    facts = {
-        "finish_reason": int(given.finish_reason),
-        "input_tokens": given.input_tokens,
-        "output_tokens": given.output_tokens,
-        "seconds": given.seconds,
-        "scored": bool(given.logprobs),
-    }
-    return {"request": answer.cache_key, "response": response, "meta": canonical_json(facts), "created": _now()}
-
-
-def _cached_response(row: RowMapping) -> Response:
-    facts = json.loads(row["meta"])
-    response = Response(
-        "",
-        input_tokens=facts["input_tokens"],
-        output_tokens=facts["output_tokens"],
-        seconds=facts["seconds"],
-        finish_reason=FinishReason(facts["finish_reason"]),
-        cached=True,
-    )
-    return _with_content(response, blobs.unpack(row["codec"], row["bytes"]), facts["scored"])
-
-
-def _stored_response(row: RowMapping) -> Response:
-    response = Response(
-        row["sample_id"],
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        seconds=row["seconds"],
-        finish_reason=FinishReason(row["finish_reason"]),
-        error=row["error"],
-        error_kind=ErrorKind(row["error_kind"]),
-        cached=bool(row["cached"]),
-        answer=row["answer"],
-    )
-    content = blobs.unpack(row["codec"], row["bytes"])
-    return _with_content(response, content, content.startswith('{"greedy":['))
-
-
-def _with_content(response: Response, content: str, scored: bool) -> Response:
-    if not scored:
-        return replace(response, text=content)
-    numbers = json.loads(content)
-    logprobs = tuple(-math.inf if value is None else value for value in numbers["logprobs"])
-    return replace(response, logprobs=logprobs, choice_tokens=tuple(numbers["tokens"]), greedy=tuple(numbers["greedy"]))
-
-
-def _score_row(run_id: int, sample_no: int, metric_id: int, scored: Scored) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "sample_no": sample_no,
-        "repeat": 0,
-        "metric_id": metric_id,
-        "outcome": scored.outcome,
-        "value": scored.value,
-        "note": _storable(scored.note),
-    }
-
-
-def _estimate_row(
-    run_id: int, metric_id: int, position: int, estimate: Estimate, rows: Sequence[tuple[int, Scored]]
-) -> dict[str, Any]:
-    used = sorted([scored.sample.id, 0, int(scored.outcome), scored.value] for _, scored in rows)
-    return {
-        "run_id": run_id,
-        "metric_id": metric_id,
-        "position": position,
-        "value": _finite(estimate.value),
-        "low": _finite(estimate.low),
-        "high": _finite(estimate.high),
-        "scored": estimate.scored,
-        "total": estimate.total,
-        "method": estimate.method,
-        "digest": sha256(used),
-    }
-
-
-def _as_estimate(row: RowMapping) -> Estimate:
-    value, low, high = (math.nan if row[name] is None else row[name] for name in ("value", "low", "high"))
-    return Estimate(value, low, high, row["scored"], row["total"], row["method"])
+    connection.execute(statement, list(rows))
 
 
 def _runs() -> Any:
@@ -566,28 +407,6 @@ def _runs() -> Any:
         schema.benchmarks.c.fingerprint,
         schema.benchmarks.c.spec,
     ).join(schema.benchmarks)
-
-
-def _as_run(row: RowMapping) -> RunRow:
-    return RunRow(
-        id=row["id"],
-        key=row["key"].hex(),
-        benchmark=row["benchmark"],
-        fingerprint=row["fingerprint"].hex(),
-        spec=json.loads(row["spec"]),
-        model=row["model"],
-        model_hash=row["model_hash"].hex(),
-        label=row["label"],
-        limit=row["limit"],
-        draw=row["draw"],
-        seed=row["seed"],
-        total=row["total"],
-        status=RunStatus(row["status"]),
-        provenance=json.loads(row["provenance"]),
-        started=row["started"],
-        finished=row["finished"],
-        seconds=row["seconds"],
-    )
 
 
 def _digest(connection: Connection, run_id: int) -> bytes:
@@ -636,16 +455,3 @@ def _insert(connection: Connection, table: Table, rows: Iterable[Mapping[str, An
 def _chunks(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     for start in range(0, len(keys), CHUNK):
         yield keys[start : start + CHUNK]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _storable(value: str | None) -> str | None:
-    """SQLite wants valid UTF-8: lone surrogates become visible escapes."""
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -97,6 +97,7 @@ responses = Table(
     Column("output_tokens", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("cached", Integer, nullable=False),
+    Column("scored", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     PrimaryKeyConstraint("run_id", "sample_no", "repeat"),
     sqlite_with_rowid=False,
