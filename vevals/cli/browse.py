@@ -134,7 +134,7 @@ def _listed(registry: Registry, name: str, full: bool) -> dict[str, Any]:
     try:
         return _record(registry.get(name), full)
     except VevalsError as error:
-        columns = {"benchmark": name, "language": "", "answer": "", "metrics": str(error), "licence": ""}
+        columns = {"benchmark": name, "language": "", "answer": "", "score": str(error), "licence": ""}
         return {"benchmark": name, "problem": str(error)} if full else columns
 
 
@@ -145,11 +145,12 @@ def _record(benchmark: Benchmark, full: bool) -> dict[str, Any]:
         "benchmark": benchmark.name,
         "language": ", ".join(spec.language),
         "answer": benchmark.extractor.name,
-        "metrics": ", ".join(metric.name for metric in benchmark.metrics),
+        "score": benchmark.metrics[0].name,
         "licence": spec.license,
     }
     if not full:
         return record
+    record["metrics"] = ", ".join(metric.name for metric in benchmark.metrics)
     about = {"title": spec.title, "version": spec.version, "domain": benchmark.domain, "source": spec.source}
     return {**record, **about, "terms": spec.license_terms or "", "chance": spec.chance, **_counted(benchmark)}
 
@@ -196,7 +197,7 @@ def _metrics(_folders: list[Path], _full: bool) -> list[dict[str, Any]]:
     records = []
     for name in metrics.names():
         metric = metrics.get(name, {})
-        what = (metric.fn.__doc__ or "").strip().split("\n")[0]
+        what = (metric.fn.__doc__ or "").strip().split("\n")[0].replace("``", "")
         records.append({"metric": name, "range": f"{metric.worst:g} to {metric.best:g}", "what": what})
     return records
 

@@ -35,7 +35,7 @@ def print_json(value: Any) -> None:
 
 def table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
     """A plain table. ``right``: columns that are aligned to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for place, name in enumerate(columns):
         side: Literal["left", "right"] = "right" if name in right else "left"
         made.add_column(name, justify=side, overflow="fold", header_style="dim", no_wrap=place == 0)
