@@ -144,6 +144,8 @@ def test_a_draw_is_the_same_for_the_same_seed_and_grows_by_adding(tmp_path: Path
     five, ten = (benchmark.draw(count, seed=4) for count in (5, 10))
     assert [s.id for s in five] == [s.id for s in benchmark.draw(5, seed=4)]
     assert {s.id for s in five} < {s.id for s in ten}
+    turned = made(tmp_path / "turned", rows=ROWS[::-1])
+    assert {s.id for s in turned.draw(5, seed=4)} == {s.id for s in five}
     assert {s.id for s in five} != {s.id for s in benchmark.draw(5, seed=5)}
     assert benchmark.draw(None) == benchmark.draw(999) == benchmark.samples
 

@@ -151,12 +151,16 @@ class Benchmark:
         )
 
     def draw(self, count: int | None, seed: int = 0) -> tuple[Sample, ...]:
-        """The first ``count`` samples of the seeded order, in file order; all of them for None."""
+        """The first ``count`` samples of the seeded order, in file order; all of them for None.
+
+        The order is that of hashes of the ids: it does not depend on the order of the rows, and samples keep their
+        place when others are added.
+        """
         if count is None or count >= len(self.samples):
             return self.samples
-        order = list(range(len(self.samples)))
-        random.Random(f"draw/{seed}").shuffle(order)
-        return tuple(self.samples[index] for index in sorted(order[:count]))
+        ranked = sorted(self.samples, key=lambda sample: sha256_hex(["draw", seed, sample.id]))
+        chosen = {sample.id for sample in ranked[:count]}
+        return tuple(sample for sample in self.samples if sample.id in chosen)
 
 
 def load(folder: Path, name: str) -> Benchmark:
