@@ -40,6 +40,9 @@ from vevals.types import ErrorKind, Estimate, FinishReason, Outcome, Response, R
 
 DEFAULT_DB = "results/vevals.db"
 CHUNK = 500
+OF_THE_SAME_SAMPLE = (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id) & (
+    schema.samples.c.sample_no == schema.responses.c.sample_no
+)
 
 
 def open_store(db: str | None = None, create: bool = True) -> Store:
@@ -150,11 +153,7 @@ class Store:
         query = (
             select(schema.responses, schema.samples.c.sample_id, *_blob_columns())
             .join(schema.runs, schema.runs.c.id == schema.responses.c.run_id)
-            .join(
-                schema.samples,
-                (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id)
-                & (schema.samples.c.sample_no == schema.responses.c.sample_no),
-            )
+            .join(schema.samples, OF_THE_SAME_SAMPLE)
             .join(schema.blobs, schema.blobs.c.hash == schema.responses.c.response)
             .where(schema.responses.c.run_id == run_id)
             .order_by(schema.responses.c.sample_no)
@@ -260,11 +259,7 @@ class Store:
                 *_blob_columns(),
             )
             .join(schema.runs, schema.runs.c.id == schema.responses.c.run_id)
-            .join(
-                schema.samples,
-                (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id)
-                & (schema.samples.c.sample_no == schema.responses.c.sample_no),
-            )
+            .join(schema.samples, OF_THE_SAME_SAMPLE)
             .join(schema.blobs, schema.blobs.c.hash == schema.responses.c.response)
             .outerjoin(
                 schema.scores,
@@ -422,12 +417,8 @@ def _digest(connection: Connection, run_id: int) -> bytes:
             table.finish_reason,
             table.error_kind,
         )
-        .join(schema.runs, schema.runs.c.id == table.run_id)
-        .join(
-            schema.samples,
-            (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id)
-            & (schema.samples.c.sample_no == table.sample_no),
-        )
+        .join(schema.runs, schema.runs.c.id == schema.responses.c.run_id)
+        .join(schema.samples, OF_THE_SAME_SAMPLE)
         .where(table.run_id == run_id)
     )
     rows = [[item.hex() if isinstance(item, bytes) else item for item in row] for row in connection.execute(query)]
