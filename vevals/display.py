@@ -22,6 +22,19 @@ def percent(estimate: Estimate) -> str:
     return f"{value} ({low}–{high})" if estimate.low >= 0 else f"{value} ({low} to {high})"
 
 
+def whatever(estimate: Estimate) -> str:
+    """``80–83 whatever the other 12 are``: the mean if rows without a value were all wrong, or all right.
+
+    For means of scores between 0 and 1; empty when every row has a value, and for scores of the whole set.
+    """
+    missing = estimate.total - estimate.scored
+    if not missing or not estimate.scored or estimate.method.startswith("BCa"):
+        return ""
+    low = 100 * estimate.value * estimate.scored / estimate.total
+    high = low + 100 * missing / estimate.total
+    return f"{number(low, 0)}–{number(high, 0)} whatever the other {missing} are"
+
+
 def points(value: float, low: float, high: float) -> str:
     """``12.3 (8.1 to 16.5)``: points of a rescaled mean, which can be negative."""
     text = number(100 * value, 1)

@@ -128,7 +128,8 @@ def _worst_last(value: float) -> float:
 def _score_cells(row: Row, entry: Entry) -> tuple[Text, str, str]:
     rows = f"{entry.estimate.scored} of {entry.estimate.total} scored"
     why = entry.estimate.method if math.isnan(entry.estimate.low) else ""
-    notes = ", ".join(filter(None, [rows, display.outcomes(dict(entry.outcomes)), why]))
+    parts = [rows, display.outcomes(dict(entry.outcomes)), display.whatever(entry.estimate), why]
+    notes = ", ".join(filter(None, parts))
     return cell(row.model), display.percent(entry.estimate), notes
 
 
