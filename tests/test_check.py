@@ -10,6 +10,7 @@ from folders import LETTER_YAML, ROWS, write_benchmark
 
 from vevals.benchmark import load
 from vevals.check import Report, problems
+from vevals.errors import DataError
 
 
 def report(root: Path, yaml: str = LETTER_YAML, rows: list[dict[str, Any]] | None = None) -> Report:
@@ -77,3 +78,12 @@ def test_a_skewed_label_is_noted(tmp_path: Path) -> None:
     rows = [{**row, "target": "Rome"} if number < 18 else row for number, row in enumerate(ROWS)]
     [note] = [finding.text for finding in report(tmp_path, rows=rows).findings if not finding.repair]
     assert note.startswith("label 'Rome' is ") and "a fair share is 33%" in note
+
+
+def test_all_wrong_rows_are_listed_at_once_and_a_run_names_the_first(tmp_path: Path) -> None:
+    rows = [{**row, "target": "Bergen"} if number % 5 == 1 else row for number, row in enumerate(ROWS)]
+    found = report(tmp_path, rows=rows)
+    lines = [finding.text.split(": ")[0].rsplit(":", 1)[1] for finding in found.findings]
+    assert lines == ["2", "7", "12", "17", "22"] and not found.ok
+    with pytest.raises(DataError, match=r"data\.jsonl:2: the target is 'Bergen'.* \(and 4 more; vevals check"):
+        _ = load(tmp_path / "test" / "capitals", "test/capitals").samples

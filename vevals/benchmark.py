@@ -14,11 +14,12 @@ from typing import Any
 from vevals import data, extract, prompt
 from vevals import metrics as metric_registry
 from vevals.canonical import sha256_hex
-from vevals.errors import BenchmarkError, DataError, VevalsError
+from vevals.errors import BenchmarkError, DataError, RowErrors, VevalsError
 from vevals.spec import DataFiles, FewShot, FileSpec, Named, Spec, read_yaml, validate
 from vevals.types import Message, Options, Request, RequestKind, Sample
 
 FILE = "benchmark.yaml"
+MOST_PROBLEMS = 10
 KNOWN_COLUMNS = ("id", "input", "target", "choices", "cluster")
 TEMPLATE_NAMES = ("id", "input", "choices")
 
@@ -227,22 +228,33 @@ def draw_shots(few: FewShot | None, pool: Sequence[Sample], sample: Sample) -> l
 
 
 def read_samples(benchmark: Benchmark, rows: data.Rows) -> tuple[Sample, ...]:
-    """Map the columns of every row; the first row that cannot be used is a DataError with file and line."""
+    """Map the columns of every row.
+
+    Raises:
+        RowErrors: rows that cannot be used, each with file and line (the first ten).
+    """
     _check_names(benchmark, rows)
-    samples: list[Sample] = []
-    seen: dict[str, str] = {}
+    samples: dict[str, tuple[Sample, str]] = {}
+    problems: list[str] = []
     for index, row in enumerate(rows):
         if all(value in (None, "") for value in row.values()):
             continue  # what a spreadsheet leaves below its table
         where = benchmark.place(rows.where(index))
-        sample = _sample(benchmark.spec, row, index, where)
-        if sample.id in seen:
-            raise DataError(f"{where}: the id '{sample.id}' is there already ({seen[sample.id]}); ids must be unique")
-        seen[sample.id] = where
-        samples.append(sample)
+        try:
+            sample = _sample(benchmark.spec, row, index, where)
+            if sample.id in samples:
+                first = samples[sample.id][1]
+                raise DataError(f"{where}: the id '{sample.id}' is there already ({first}); ids must be unique")
+            samples[sample.id] = sample, where
+        except DataError as error:
+            problems.append(str(error))
+            if len(problems) == MOST_PROBLEMS:
+                break
+    if problems:
+        raise RowErrors(problems, benchmark.name)
     if not samples:
         raise DataError(f"{benchmark.path}: the data has no rows")
-    return tuple(samples)
+    return tuple(sample for sample, _ in samples.values())
 
 
 def _check_names(benchmark: Benchmark, rows: data.Rows) -> None:

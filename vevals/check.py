@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vevals.benchmark import Benchmark
-from vevals.errors import BenchmarkError, DataAbsent, VevalsError
+from vevals.errors import BenchmarkError, DataAbsent, RowErrors, VevalsError
 from vevals.metrics import Metric
 from vevals.prompt import letter_of, names_in
 from vevals.types import Message, Outcome, Response, Sample, Scored
@@ -53,6 +53,8 @@ def problems(benchmark: Benchmark) -> Report:
         findings = tuple(_findings(benchmark, samples))
     except DataAbsent as error:
         return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=False),), absent=True)
+    except RowErrors as error:
+        return Report(benchmark.name, 0, {}, {}, (), tuple(Finding(text, repair=True) for text in error.problems))
     except VevalsError as error:
         return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=True),))
     return Report(benchmark.name, len(samples), labels(samples), slices(benchmark), prompts[0], findings)

@@ -5,6 +5,7 @@
     VevalsError              one sentence: what is wrong, where, what to do
     |-- BenchmarkError       a benchmark.yaml, suite or name that cannot be used
     |   `-- DataError        rows: a bad line, a missing column, a wrong hash
+    |       |-- RowErrors    several rows at once
     |       `-- DataAbsent   a pinned file that is not on this machine and cannot be fetched
     |-- MetricError          an unknown metric, or an option that it does not have
     |-- ModelError           a model that cannot be loaded, or one that stopped as a whole
@@ -14,6 +15,8 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class VevalsError(Exception):
@@ -28,6 +31,15 @@ class BenchmarkError(VevalsError):
 
 class DataError(BenchmarkError):
     """Rows that cannot be used: where (file and line), what, and what to do."""
+
+
+class RowErrors(DataError):
+    """Several rows that cannot be used. ``problems`` has a sentence for each, the first of which is the message."""
+
+    def __init__(self, problems: Sequence[str], benchmark: str) -> None:
+        self.problems = tuple(problems)
+        more = f" (and {len(problems) - 1} more; vevals check {benchmark} lists them)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}")
 
 
 class DataAbsent(DataError):
