@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import answers
 
 pytestmark = pytest.mark.model
 
@@ -25,14 +24,6 @@ def finished(benchmark: str, *more: str) -> dict[str, object]:
     assert done.returncode == 0, done.stderr
     [record] = json.loads(done.stdout)
     return dict(record)
-
-
-def answers(path: Path) -> int:
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as raw:
-            return int(raw.execute("SELECT count(*) FROM responses").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
 
 
 def killed_after(path: Path, count: int, job: subprocess.Popen[bytes]) -> int:

@@ -35,7 +35,6 @@ class Entry:
     estimate: Estimate
     run: str
     finished: int
-    total: int = 0
     chance: float = 0.0
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
@@ -192,7 +191,7 @@ def _cell(text: str) -> str:
 
 def _one_kind(entries: Sequence[Entry]) -> list[Entry]:
     kinds: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: (entry.total, entry.finished)):
+    for entry in sorted(entries, key=lambda entry: (entry.estimate.total, entry.finished)):
         kinds[entry.benchmark] = entry
     chosen = {name: (entry.fingerprint, entry.part) for name, entry in kinds.items()}
     kept = [entry for entry in entries if (entry.fingerprint, entry.part) == chosen[entry.benchmark]]

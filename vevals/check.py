@@ -50,7 +50,7 @@ def problems(benchmark: Benchmark) -> Report:
     try:
         samples = benchmark.samples
         prompts = [benchmark.messages(sample) for sample in samples]
-        findings = tuple(_findings(benchmark, samples))
+        findings = tuple(_findings(benchmark, samples, prompts))
     except DataAbsent as error:
         return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=False),), absent=True)
     except RowErrors as error:
@@ -82,9 +82,11 @@ def slices(benchmark: Benchmark) -> Mapping[str, Mapping[str, int]]:
     return {name: dict(counts.most_common()) for name, counts in counted.items()}
 
 
-def _findings(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Finding]:
+def _findings(
+    benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]]
+) -> Iterator[Finding]:
     bundled = _is_bundled(benchmark)
-    yield from (Finding(text, repair=True) for text in _prompts(benchmark, samples))
+    yield from (Finding(text, repair=True) for text in _prompts(benchmark, prompts))
     yield from (Finding(text, repair=True) for text in _full_marks(benchmark, samples))
     yield from (Finding(text, repair=bundled) for text in _duplicates(samples))
     yield from (Finding(text, repair=bundled) for text in _near_duplicates(samples))
@@ -98,14 +100,14 @@ def _is_bundled(benchmark: Benchmark) -> bool:
     return isinstance(source, str) or source.path is not None
 
 
-def _prompts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
+def _prompts(benchmark: Benchmark, prompts: Sequence[tuple[Message, ...]]) -> Iterator[str]:
     """A prompt that does not ask the question, or that gives the answer away."""
     line = f"{benchmark.path}:{benchmark.lines.get(('prompt',), 1)}"
     used = names_in(benchmark.spec.prompt)
     source = benchmark.spec.columns.get("target", "target")
     if used & {"target", *([source] if isinstance(source, str) else source)}:
         yield f"{line}: the prompt shows the target"
-    if len(samples) > 1 and len({benchmark.messages(sample)[-1] for sample in samples}) == 1:
+    if len(prompts) > 1 and len({messages[-1] for messages in prompts}) == 1:
         yield f"{line}: the prompt is the same for every row; write {{{{ input }}}} where the question belongs"
     if benchmark.extractor.name == "letter" and "choices" not in used:
         yield f"{line}: the answer is a letter, but the prompt shows no {{{{ choices }}}}"

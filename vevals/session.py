@@ -89,8 +89,7 @@ def _entry(store: Store, run: RunRow) -> Entry:
         benchmark=run.benchmark,
         fingerprint=run.fingerprint,
         part=(run.limit, run.draw, run.seed),
-        total=run.total,
-        model=f"{run.model} [{run.label}]" if run.label else run.model,
+        model=run.title,
         model_hash=f"{run.model_hash} {run.label}".strip(),
         metric=metric,
         estimate=estimate,
@@ -125,4 +124,6 @@ def _in_suite(entry: Entry, suite: Suite) -> bool:
         return False
     limit, draw, _ = entry.part
     wanted = suite.draws[entry.benchmark]
-    return limit is None and (draw == wanted or (draw is None and wanted is not None and wanted >= entry.total))
+    return limit is None and (
+        draw == wanted or (draw is None and wanted is not None and wanted >= entry.estimate.total)
+    )

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -41,6 +41,9 @@ class FileSpec(Strict):
     def _one_place(self) -> FileSpec:
         if (self.path is None) == (self.url is None):
             raise ValueError("give either path (a file in this folder) or url")
+        return self._pinned()
+
+    def _pinned(self) -> Self:
         if self.url is not None and self.sha256 is None:
             raise ValueError("a url needs its sha256: data that can change is no benchmark")
         return self
@@ -67,9 +70,7 @@ class DataFiles(FileSpec):
         given = [self.path or self.url, self.files or None, self.hub]
         if sum(source is not None for source in given) != 1:
             raise ValueError("give one of path, url (with sha256), files or hub")
-        if self.url is not None and self.sha256 is None:
-            raise ValueError("a url needs its sha256: data that can change is no benchmark")
-        return self
+        return self._pinned()
 
 
 class FewShot(Strict):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from databases import answers
 from folders import LETTER_YAML, ROWS, write_benchmark
 
 
@@ -195,7 +196,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_asks_nothing_twice(place: Path) 
         asked = _wait_for_answers(place / "results" / "vevals.db", asked + 3)
         job.kill()
         job.wait()
-    kept = _answers(place / "results" / "vevals.db")
+    kept = answers(place / "results" / "vevals.db")
     [record] = json.loads(vevals(*RUN, "--model", "fake:oracle", "--json", "-q").stdout)
     assert kept >= asked and record["asked"] == 24 - kept
     [undisturbed] = json.loads(
@@ -205,20 +206,9 @@ def test_kill_9_in_the_middle_loses_nothing_and_asks_nothing_twice(place: Path) 
     assert _digest(place / "results" / "vevals.db") == _digest(place / "other.db")
 
 
-def _answers(path: Path) -> int:
-    import sqlite3
-    from contextlib import closing
-
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as raw:
-            return int(raw.execute("SELECT count(*) FROM responses").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
-
-
 def _wait_for_answers(path: Path, count: int) -> int:
     for _ in range(600):
-        found = _answers(path)
+        found = answers(path)
         if found >= count:
             return found
         time.sleep(0.05)
@@ -251,7 +241,7 @@ def test_a_full_disk_is_one_sentence_and_loses_no_committed_answer(place: Path) 
     assert done.stderr.startswith("Error: results/vevals.db: ") and "make room" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     vevals(*command)
-    assert _answers(place / "results" / "vevals.db") == 29
+    assert answers(place / "results" / "vevals.db") == 29
 
 
 def test_a_database_of_a_newer_version_is_refused(place: Path) -> None:

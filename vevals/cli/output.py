@@ -137,8 +137,7 @@ def print_runs(runs: Sequence[RunRow]) -> None:
     """All runs of the store, a line each."""
     made = table("run", "benchmark", "model", "samples", "state")
     for run in runs:
-        name = f"{run.model} [{run.label}]" if run.label else run.model
-        made.add_row(run.key[:8], run.benchmark, cell(name), _selection(run), run.status.name)
+        made.add_row(run.key[:8], run.benchmark, cell(run.title), _selection(run), run.status.name)
     console().print(made)
 
 

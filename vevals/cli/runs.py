@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vevals.board import Board
     from vevals.cli.progress import Bar, Lines
     from vevals.runner import Result
+    from vevals.store import RunRow
+    from vevals.types import Outcome
 
 INTERRUPTED = 130
 
@@ -124,7 +126,7 @@ def samples(
     return output.print_samples(row, name, found)
 
 
-def _outcome(name: str | None):  # type: ignore[no-untyped-def]
+def _outcome(name: str | None) -> Outcome | None:
     from vevals.errors import VevalsError
     from vevals.types import Outcome
 
@@ -181,8 +183,8 @@ def _print_board(board: Board, heading: str, format: Format) -> None:
         output.print_json(boards.to_records(board))
 
 
-def _run_record(run: object) -> dict[str, object]:
+def _run_record(run: RunRow) -> dict[str, object]:
     from dataclasses import asdict
 
-    record = asdict(run)  # type: ignore[call-overload]
+    record = asdict(run)
     return {**{key: value for key, value in record.items() if key != "spec"}, "status": record["status"].name}

@@ -110,9 +110,9 @@ class Store:
             self._check_integrity(connection)
             benchmark_id = self._benchmark(connection, run, samples, spec, version)
             connection.execute(insert(schema.runs).values(run_row(run, benchmark_id)).on_conflict_do_nothing())
-            name = update(schema.runs).where(schema.runs.c.key == run_key(run)).values(model=run.model)
-            connection.execute(name)
-            row = connection.execute(_runs().where(schema.runs.c.key == run_key(run))).mappings().one()
+            this = schema.runs.c.key == run_key(run)
+            connection.execute(update(schema.runs).where(this).values(model=run.model))
+            row = connection.execute(_runs().where(this)).mappings().one()
         return run_of(row)
 
     def numbers(self, run: RunRow) -> dict[str, int]:

@@ -60,6 +60,11 @@ class RunRow:
     finished: int | None
     seconds: float
 
+    @property
+    def title(self) -> str:
+        """The model as it is shown, with the label that keeps this run apart."""
+        return f"{self.model} [{self.label}]" if self.label else self.model
+
 
 def run_key(run: Run) -> bytes:
     """SHA-256 of what makes two runs the same run: equal keys continue each other, unequal ones never mix."""
