@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Interval = tuple[float, float]
+Values = Sequence[float] | NDArray[np.float64]
 Statistic = Callable[[NDArray[np.int64]], float]
 
 NO_INTERVAL: Interval = (math.nan, math.nan)
@@ -45,17 +46,17 @@ def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> Interval:
 
     Source: Clopper and Pearson (1934), doi:10.1093/biomet/26.4.404.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if n <= 0:
         return NO_INTERVAL
     alpha = (1 - confidence) / 2
-    low = 0.0 if k <= 0 else float(beta.ppf(alpha, k, n - k + 1))
-    high = 1.0 if k >= n else float(beta.ppf(1 - alpha, k + 1, n - k))
+    low = 0.0 if k <= 0 else float(betaincinv(k, n - k + 1, alpha))
+    high = 1.0 if k >= n else float(betaincinv(k + 1, n - k, 1 - alpha))
     return low, high
 
 
-def plus2(values: Sequence[float], worst: float, best: float, confidence: float = 0.95) -> Interval:
+def plus2(values: Values, worst: float, best: float, confidence: float = 0.95) -> Interval:
     """Interval for the mean of bounded values: one pseudo-observation at each end keeps small samples honest.
 
     Source: the pseudo-observations of Bonett and Price (2012), doi:10.3102/1076998611411915, for a bounded mean.
@@ -63,10 +64,16 @@ def plus2(values: Sequence[float], worst: float, best: float, confidence: float 
     if not len(values):
         return NO_INTERVAL
     low, high = sorted((worst, best))
-    extended = np.append(np.asarray(values, dtype=float), (low, high))
-    centre, error = float(extended.mean()), float(np.sqrt(extended.var() / len(extended)))
+    centre, error = plus2_moments(values, worst, best)
     z = z_of(confidence)
     return max(low, centre - z * error), min(high, centre + z * error)
+
+
+def plus2_moments(values: Values, worst: float, best: float) -> tuple[float, float]:
+    """Mean and its standard error, of ``values`` with one pseudo-observation at each end."""
+    low, high = sorted((worst, best))
+    extended = np.append(np.asarray(values, dtype=float), (low, high))
+    return float(extended.mean()), float(np.sqrt(extended.var() / len(extended)))
 
 
 def bca(
@@ -82,33 +89,52 @@ def bca(
     Returns (NaN, NaN) with fewer than 20 units, or where the bootstrap distribution is degenerate.
     Source: Efron (1987), doi:10.1080/01621459.1987.10478410; arithmetic by ``scipy.stats.bootstrap``.
     """
+    return _bca(statistic, members, (confidence, confidence), seed)[:2]
+
+
+def bca_bounds(
+    statistic: Statistic, members: Sequence[NDArray[np.int64]], alphas: tuple[float, float], seed: int = 0
+) -> tuple[float, float, float]:
+    """One-sided BCa bounds and the bootstrap's standard error: (low, high, error).
+
+    ``alphas``: the error allowed to the lower bound, and to the upper one. Units, seed and NaN as for :func:`bca`.
+    """
+    return _bca(statistic, members, (1 - 2 * alphas[0], 1 - 2 * alphas[1]), seed)
+
+
+def _bca(
+    statistic: Statistic, members: Sequence[NDArray[np.int64]], confidences: tuple[float, float], seed: int
+) -> tuple[float, float, float]:
+    """Lower end at the first two-sided confidence, upper end at the second, standard error."""
     import warnings
 
     from scipy.stats import DegenerateDataWarning, bootstrap
 
     if len(members) < FEWEST_BCA_UNITS:
-        return NO_INTERVAL
-
-    def of_units(units: NDArray[np.int64]) -> float:
-        return statistic(np.concatenate([members[unit] for unit in units]))
-
-    def of_rows(units: NDArray[np.int64]) -> float:
-        return statistic(rows[units])
-
-    single = all(len(unit) == 1 for unit in members)
-    rows = np.concatenate(members)
+        return (*NO_INTERVAL, math.nan)
+    settings = {"vectorized": False, "method": "BCa", "batch": max(1, BATCH_CELLS // len(members))}
+    data, of_units = (np.arange(len(members)),), _over_units(statistic, members)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        result = bootstrap(
-            (np.arange(len(members)),),
-            of_rows if single else of_units,
-            vectorized=False,
-            method="BCa",
-            n_resamples=RESAMPLES,
-            batch=max(1, BATCH_CELLS // len(members)),
-            confidence_level=confidence,
-            rng=np.random.default_rng(seed),
+        random = np.random.default_rng(seed)
+        first = bootstrap(
+            data, of_units, n_resamples=RESAMPLES, confidence_level=confidences[0], rng=random, **settings
         )
-    low, high = (float(bound) for bound in result.confidence_interval)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else NO_INTERVAL
+        second = first
+        if confidences[1] != confidences[0]:
+            level = confidences[1]
+            second = bootstrap(
+                data, of_units, n_resamples=0, confidence_level=level, bootstrap_result=first, **settings
+            )
+    low, high = float(first.confidence_interval.low), float(second.confidence_interval.high)
+    usable = math.isfinite(low) and math.isfinite(high) and low < high
+    return (low, high, float(first.standard_error)) if usable else (*NO_INTERVAL, math.nan)
+
+
+def _over_units(statistic: Statistic, members: Sequence[NDArray[np.int64]]) -> Statistic:
+    """The statistic as a function of drawn units rather than rows."""
+    rows = np.concatenate(members)
+    if len(rows) == len(members):
+        return lambda units: statistic(rows[units])
+    return lambda units: statistic(np.concatenate([members[unit] for unit in units]))
