@@ -14,7 +14,7 @@ from vevals import session
 from vevals.benchmark import Benchmark, load
 from vevals.errors import BenchmarkError, ModelError
 from vevals.models import load_model
-from vevals.runner import Result, Slice, run, seed_of
+from vevals.runner import Result, Silent, Slice, at_temperature, run, seed_of
 from vevals.store import Store
 from vevals.types import ErrorKind, FinishReason, Outcome, Request, Response
 
@@ -231,6 +231,9 @@ def test_recorded_outputs_are_scored_and_gaps_are_failures(capitals: Benchmark, 
         ("fake:random?sed=1", "has no setting 'sed'"),
         ("fake:random?seed", "settings after '?' are written name=value"),
         ("fake:random?seed=x", "seed are numbers"),
+        ("fake:random?accuracy=1", "has no setting 'accuracy'; it has seconds, seed"),
+        ("fake:noisy?accuracy=1.2", "accuracy is 1.2; it is a probability, 0 to 1"),
+        ("fake:noisy?accuracy=nan", "accuracy is nan; it is a probability, 0 to 1"),
         ("replay:nowhere.jsonl", "there is no such file"),
     ],
 )
@@ -334,8 +337,8 @@ def test_a_broken_extractor_is_our_failure_and_keeps_the_reply(
     assert again.asked == []
 
 
-@pytest.mark.parametrize("part", [{"limit": 0}, {"draw": 0}, {"limit": -1}, {"draw": -5}])
-def test_a_number_of_samples_below_one_is_refused(part: dict[str, int]) -> None:
+@pytest.mark.parametrize("part", [{"limit": 0}, {"draw": 0}, {"limit": -1}, {"draw": -5}, {"repeats": 0}])
+def test_a_number_of_samples_or_repeats_below_one_is_refused(part: dict[str, int]) -> None:
     with pytest.raises(BenchmarkError, match="1 or more"):
         Slice(**part)
 
@@ -366,3 +369,274 @@ def test_cluster_names_cannot_collide_with_sample_ids(tmp_path: Path, store: Sto
         model = Scripted({str(n): "AB"[n % 2] for n in range(30)})
         methods.append(dict(run(benchmark, model, store, Slice(label=prefix)).estimates)["accuracy"].method)
     assert methods[0] == methods[1] and "22 clusters" in methods[0]
+
+
+# -- repeats, attempts, temperature ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Drawn(Scripted):
+    """A model whose replies depend on the seed of the request alone, as if they were drawn."""
+
+    requests: list[Request] = field(default_factory=list)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+        self.requests += requests
+        for request in reversed(requests):
+            yield Response(request.id, text="ABC"[request.seed % 3])
+
+
+def test_every_sample_is_asked_as_often_as_there_are_repeats_each_with_its_own_seed(
+    capitals: Benchmark, store: Store
+) -> None:
+    model = Drawn({})
+    result = run(capitals, model, store, Slice(repeats=3))
+    assert {request.seed for request in model.requests} == {
+        seed_of(0, sample.id, repeat) for sample in capitals.samples for repeat in range(3)
+    }
+    assert len({request.id for request in model.requests}) == result.asked == 72
+    assert (result.run.total, result.run.repeats, result.run.samples, score(result)[1:]) == (72, 3, 24, (72, 72))
+    assert sorted(place for place, _ in store.responses(result.run.id)) == [
+        (no, r) for no in range(24) for r in range(3)
+    ]
+    assert run(capitals, model, store, Slice(repeats=3)).asked == 0
+
+
+def test_repeats_are_averaged_for_each_sample_before_the_mean_is_taken(capitals: Benchmark, store: Store) -> None:
+    class HalfLost(Scripted):
+        """Right at first and wrong the second time, where c-00 is lost."""
+
+        def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+            for request in requests:
+                name, _, repeat = request.id.partition("#")
+                if request.id == "c-00#1":
+                    yield replace(BROKEN, id=request.id)
+                else:
+                    yield Response(request.id, text="none" if repeat else LETTERS[name])
+
+    result = run(capitals, HalfLost({}), store, Slice(repeats=2))
+    value, scored, total = score(result)
+    assert (value, scored, total) == (round((1.0 + 23 * 0.5) / 24, 6), 47, 48)
+    assert dict(result.estimates)["accuracy"].method == "plus-2"
+    assert result.failures == 1
+
+
+def test_the_interval_of_a_set_level_metric_draws_all_repeats_of_a_sample_together(
+    capitals: Benchmark, store: Store
+) -> None:
+    once = dict(run(capitals, load_model("fake:noisy"), store).estimates)["macro_f1"]
+    same = Scripted({**LETTERS, **dict.fromkeys(list(LETTERS)[:9], "A")})
+
+    class Stubborn(Scripted):
+        def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+            for request in requests:
+                yield Response(request.id, text=same.answers[request.id.partition("#")[0]])
+
+    whole = dict(run(capitals, Stubborn({}), store).estimates)["macro_f1"]
+    repeated = dict(run(capitals, Stubborn({}), store, Slice(repeats=4)).estimates)["macro_f1"]
+    assert (once.method, repeated.method, repeated.scored) == ("BCa", "BCa, 24 samples", 96)
+    assert (repeated.value, repeated.low, repeated.high) == pytest.approx((whole.value, whole.low, whole.high))
+
+
+def test_a_stopped_run_with_repeats_goes_on_and_asks_no_repeat_twice(capitals: Benchmark, store: Store) -> None:
+    stopped, resumed = Scripted({}, stop_after=30), Scripted({})
+    with pytest.raises(KeyboardInterrupt):
+        run(capitals, stopped, store, Slice(repeats=2))
+    run(capitals, resumed, store, Slice(repeats=2))
+    assert (len(stopped.asked), len(resumed.asked)) == (30, 18)
+    assert not set(stopped.asked) & set(resumed.asked)
+
+
+def test_a_model_that_answers_by_id_is_asked_one_repeat_after_the_other(capitals: Benchmark, store: Store) -> None:
+    calls: list[list[str]] = []
+
+    class ById(Scripted):
+        answers_by_id = True
+
+        def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+            calls.append(sorted(request.id for request in requests))
+            yield from super().generate(requests)
+
+    result = run(capitals, ById(LETTERS), store, Slice(repeats=2))
+    assert calls == [sorted(LETTERS)] * 2 and score(result) == (1.0, 48, 48)
+
+
+def test_ids_of_repeats_cannot_be_taken_for_ids_of_samples(tmp_path: Path, store: Store) -> None:
+    rows = [{**row, "id": name} for row, name in zip(ROWS, ("a", "a#1", "a##1", "b"), strict=False)]
+    benchmark = load(write_benchmark(tmp_path / "b", rows=rows), "test/capitals")
+    model = Scripted({})
+    assert run(benchmark, model, store, Slice(repeats=2)).asked == len(set(model.asked)) == 8
+
+
+def test_again_asks_other_repeats_and_leaves_the_first_attempt(capitals: Benchmark, store: Store) -> None:
+    model = Drawn({})
+    first = run(capitals, model, store, Slice(repeats=2))
+    second = run(capitals, model, store, Slice(repeats=2, again=True))
+    third = run(capitals, model, store, Slice(repeats=2, again=True))
+    assert [result.run.attempt for result in (first, second, third)] == [1, 2, 3]
+    assert len({request.seed for request in model.requests}) == len(model.requests) == 6 * 24
+    assert {place[1] for place, _ in store.responses(third.run.id)} == {4, 5}
+    assert len({result.run.digest for result in (first, second, third)}) == 3
+    assert run(capitals, model, store, Slice(repeats=2)).run.key == first.run.key
+
+
+def test_an_attempt_that_was_stopped_is_continued_and_one_that_failed_can_be_named(
+    capitals: Benchmark, store: Store
+) -> None:
+    run(capitals, Scripted(LETTERS), store)
+    with pytest.raises(KeyboardInterrupt):
+        run(capitals, Scripted({"c-00#1": BROKEN}, stop_after=20), store, Slice(again=True))
+    resumed = run(capitals, Scripted({"c-00#1": BROKEN}), store, Slice(again=True))
+    assert (resumed.run.attempt, resumed.failures) == (2, 1)
+    model = Scripted({})
+    named = run(capitals, model, store, Slice(attempt=2))
+    assert (named.run.key, named.failures, model.asked) == (resumed.run.key, 0, ["c-00#1"])
+    with pytest.raises(BenchmarkError, match="attempt 4 cannot come before attempt 3"):
+        run(capitals, model, store, Slice(attempt=4))
+    with pytest.raises(BenchmarkError, match="not both"):
+        Slice(attempt=2, again=True)
+
+
+def test_a_stopped_command_for_several_benchmarks_goes_on_with_the_same_attempt(tmp_path: Path, store: Store) -> None:
+    names = ("test/one", "test/two")
+    prompts = (LETTER_YAML, LETTER_YAML.replace("{{ input }}", "Say: {{ input }}"))
+    pairs = zip(names, prompts, strict=True)
+    benchmarks = [load(write_benchmark(tmp_path / "b", name, yaml), name) for name, yaml in pairs]
+
+    class Stopped(Scripted):
+        """Stopped in the middle of the second benchmark."""
+
+        def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+            for response in super().generate(requests):
+                if len(self.asked) > 30:
+                    raise KeyboardInterrupt
+                yield response
+
+    def command(model: Scripted, again: bool) -> list[Result]:
+        selection = session.Selection(benchmarks, {name: Slice(again=again) for name in names})
+        return list(session.run_all(selection, [model], store, Silent()))
+
+    command(Scripted({}), again=False)
+    with pytest.raises(KeyboardInterrupt):
+        command(Stopped({}), again=True)
+    resumed = command(Scripted({}), again=True)
+    assert [(result.run.attempt, result.asked) for result in resumed] == [(2, 0), (2, 18)]
+    assert [result.run.attempt for result in command(Scripted({}), again=True)] == [3, 3]
+
+
+def test_the_cache_keeps_repeats_apart(capitals: Benchmark, store: Store) -> None:
+    run(capitals, Scripted({}), store, Slice(draw=10))
+    model = Scripted({})
+    result = run(capitals, model, store, Slice(repeats=2))
+    assert (len(model.asked), result.usage["cached"]) == (38, 10)
+
+
+def test_a_temperature_is_part_of_the_request_the_fingerprint_and_the_run(capitals: Benchmark, store: Store) -> None:
+    cold, warm = Drawn({}), Drawn({})
+    first = run(capitals, cold, store)
+    warmer = at_temperature(capitals, 0.7)
+    second = run(warmer, warm, store)
+    assert {request.options.temperature for request in warm.requests} == {0.7}
+    assert len(warm.requests) == 24 and first.run.key != second.run.key
+    differing = [name for name in first.run.parts if first.run.parts[name] != second.run.parts[name]]
+    assert (differing, second.run.options["temperature"]) == (["generation"], 0.7)
+    assert at_temperature(capitals, 0.0) is capitals
+
+
+def test_the_seed_of_a_whole_benchmark_counts_where_replies_are_drawn(capitals: Benchmark, store: Store) -> None:
+    warm = at_temperature(capitals, 1.0)
+    keys = [
+        run(benchmark, Drawn({}), store, Slice(seed=seed)).run.key for benchmark in (capitals, warm) for seed in (0, 5)
+    ]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(capitals: Benchmark, temperature: float) -> None:
+    with pytest.raises(BenchmarkError, match=r"temperature is .*; give 0"):
+        at_temperature(capitals, temperature)
+
+
+def test_a_temperature_changes_nothing_where_choices_are_scored(tmp_path: Path) -> None:
+    yaml = LETTER_YAML.replace("answer: letter", "answer: most_likely")
+    benchmark = load(write_benchmark(tmp_path / "b", yaml=yaml), "test/capitals")
+    assert at_temperature(benchmark, 0.7) is benchmark
+
+
+@pytest.mark.parametrize("answer", ["letter", "most_likely"])
+def test_a_noisy_model_is_right_with_its_probability_and_draws_anew_for_every_repeat(
+    tmp_path: Path, store: Store, answer: str
+) -> None:
+    rows = [{**row, "id": f"{turn}-{row['id']}"} for turn in range(20) for row in ROWS]
+    yaml = LETTER_YAML.replace("answer: letter", f"answer: {answer}")
+    benchmark = load(write_benchmark(tmp_path / "b", yaml=yaml, rows=rows), "test/capitals")
+    result = run(benchmark, load_model("fake:noisy?accuracy=0.7&seed=3"), store, Slice(repeats=3))
+    value, scored, total = score(result)
+    assert abs(value - 0.7) < 4 * (0.21 / 1440) ** 0.5 and scored == total == 1440
+    by_sample = {
+        no: {row.value for place, row in store.judged(result.run.id, "accuracy") if place[0] == no} for no in range(60)
+    }
+    assert sum(len(values) > 1 for values in by_sample.values()) > 20
+    other = run(benchmark, load_model("fake:noisy?accuracy=0.7&seed=4"), store, Slice(repeats=3))
+    assert other.run.key != result.run.key and other.estimates != result.estimates
+
+
+@pytest.mark.parametrize(("accuracy", "value"), [(0, 0.0), (1, 1.0)])
+def test_a_noisy_model_that_is_never_or_always_right(
+    capitals: Benchmark, store: Store, accuracy: int, value: float
+) -> None:
+    assert score(run(capitals, load_model(f"fake:noisy?accuracy={accuracy}"), store))[0] == value
+
+
+# -- runs that others rely on ------------------------------------------------------------------------------------------
+
+
+def frozen_with_failures(capitals: Benchmark, store: Store) -> Result:
+    result = run(capitals, Scripted({**LETTERS, "c-00": BROKEN, "c-01": BROKEN}), store)
+    store.add_baseline("prod", "ab" * 32, [result.run.digest], "ann", "first release")
+    return result
+
+
+def test_asking_failures_of_a_frozen_run_again_makes_a_run_that_begins_with_its_good_rows(
+    capitals: Benchmark, store: Store
+) -> None:
+    frozen = frozen_with_failures(capitals, store)
+    model = Scripted(LETTERS)
+    result = run(capitals, model, store)
+    assert sorted(model.asked) == ["c-00", "c-01"]
+    assert (score(result), result.failures, result.asked) == ((1.0, 24, 24), 0, 2)
+    assert (result.run.parent, result.run.key != frozen.run.key) == (frozen.run.digest, True)
+    kept = store.run(frozen.run.key)
+    assert (kept, store.digest_now(kept.id)) == (frozen.run, frozen.run.digest)
+    assert store.estimates(kept.id) == frozen.estimates
+    again = Scripted(LETTERS)
+    assert (run(capitals, again, store).run.key, again.asked) == (result.run.key, [])
+
+
+def test_a_run_from_a_frozen_one_that_was_stopped_goes_on(capitals: Benchmark, store: Store) -> None:
+    frozen_with_failures(capitals, store)
+    stopped = Scripted(LETTERS, stop_after=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(capitals, stopped, store)
+    resumed = Scripted(LETTERS)
+    assert score(run(capitals, resumed, store)) == (1.0, 24, 24)
+    assert sorted(stopped.asked + resumed.asked) == ["c-00", "c-01"]
+    assert len(store.runs()) == 2
+
+
+def test_a_run_from_a_frozen_one_may_fail_again_and_be_frozen_in_turn(capitals: Benchmark, store: Store) -> None:
+    frozen = frozen_with_failures(capitals, store)
+    failing = {**LETTERS, "c-00": BROKEN, "c-01": BROKEN}
+    child = run(capitals, Scripted(failing), store)
+    assert (child.failures, child.run.parent, child.run.digest != frozen.run.digest) == (2, frozen.run.digest, True)
+    assert run(capitals, Scripted(failing), store).run.key == child.run.key
+    store.add_baseline("prod", "cd" * 32, [child.run.digest], "ann", "second release")
+    last = run(capitals, Scripted(LETTERS), store)
+    assert (last.run.parent, score(last)) == (child.run.digest, (1.0, 24, 24))
+    assert len(store.runs()) == 3
+
+
+def test_a_frozen_run_without_failures_is_answered_from_the_store(capitals: Benchmark, store: Store) -> None:
+    result = run(capitals, Scripted(LETTERS), store)
+    store.add_baseline("prod", "ab" * 32, [result.run.digest], "ann", "first release")
+    assert run(capitals, Scripted(LETTERS), store).run == result.run

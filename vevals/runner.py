@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,18 +16,25 @@ from vevals.errors import BenchmarkError, ModelError
 from vevals.metrics import Metric
 from vevals.models import Informed, Model, Scorer
 from vevals.statistics.estimates import Scale, estimate_mean, estimate_statistic
-from vevals.store import Answer, MetricRow, RunRow, Store
+from vevals.store import Answer, MetricRow, Place, RunRow, Store
 from vevals.types import ErrorKind, Estimate, Options, Outcome, Request, Response, Run, RunStatus, Sample, Scored
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Which samples of a benchmark a run takes: the first ``limit`` rows, or the first ``draw`` of the seeded order."""
+    """What a run asks: the first ``limit`` rows, or the first ``draw`` of the seeded order, each ``repeats`` times.
+
+    ``attempt`` j of the same run asks the repeats K(j-1) to Kj-1; ``again`` makes it the one after the newest that is
+    finished.
+    """
 
     limit: int | None = None
     draw: int | None = None
     seed: int = 0
     label: str = ""
+    repeats: int = 1
+    attempt: int = 1
+    again: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.draw is not None:
@@ -35,12 +43,55 @@ class Slice:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise BenchmarkError(f"{name} is {count}; it is a number of samples, 1 or more")
+        for name in ("repeats", "attempt"):
+            if getattr(self, name) < 1:
+                raise BenchmarkError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.again and self.attempt > 1:
+            raise BenchmarkError("give again (the next attempt) or attempt (the number of one that is there), not both")
 
-    def of(self, total: int) -> Slice:
-        """The same selection of a benchmark with ``total`` samples, written in one way: all of it is no selection."""
+    def of(self, benchmark: Benchmark) -> Slice:
+        """The same selection of a benchmark, written in one way: all of it is no selection, and needs no seed unless
+        the seed says what is drawn as an answer.
+        """
+        total = len(benchmark.samples)
         limit = self.limit if self.limit is not None and self.limit < total else None
         draw = self.draw if self.draw is not None and self.draw < total else None
-        return replace(self, limit=limit, draw=draw, seed=0 if draw is None else self.seed)
+        seeded = draw is not None or effective_options(benchmark).temperature > 0
+        return replace(self, limit=limit, draw=draw, seed=self.seed if seeded else 0)
+
+    def repeat_numbers(self) -> range:
+        """The numbers of the repeats of this attempt: no two attempts share one, so seeds and cache keys differ."""
+        return range(self.repeats * (self.attempt - 1), self.repeats * self.attempt)
+
+
+@dataclass(frozen=True)
+class Sampled(Benchmark):
+    """A benchmark whose replies are drawn at ``temperature`` instead of its own."""
+
+    temperature: float = 0.0
+
+    @property
+    def options(self) -> Options:
+        """How text is generated: part of the fingerprint."""
+        return replace(super().options, temperature=self.temperature)
+
+
+def at_temperature(benchmark: Benchmark, temperature: float) -> Benchmark:
+    """``benchmark`` with another temperature; itself where that changes nothing, as for choices that are scored.
+
+    Raises:
+        BenchmarkError: no number from 0 up.
+    """
+    if not 0 <= temperature < math.inf:
+        raise BenchmarkError(f"temperature is {temperature:g}; give 0 (the likeliest reply) or more")
+    if benchmark.kind != "generate" or benchmark.options.temperature == temperature:
+        return benchmark
+    return Sampled(benchmark.name, benchmark.folder, benchmark.spec, benchmark.lines, temperature)
+
+
+def effective_options(benchmark: Benchmark) -> Options:
+    """What a run of ``benchmark`` asks with; choices are scored, which needs no text."""
+    return benchmark.options if benchmark.kind == "generate" else Options(max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +140,14 @@ Asked = Mapping[str, tuple[Sample, Request]]
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One run being worked on: what is asked, by sample number."""
+    """One run being worked on: the samples by number, and what is asked by sample number and repeat."""
 
     benchmark: Benchmark
     model: Model
+    run: Run
     row: RunRow
     samples: Mapping[int, Sample]
-    requests: Mapping[int, Request]
+    requests: Mapping[Place, Request]
     identity: Mapping[str, Any]
 
 
@@ -109,22 +161,63 @@ def run(
         ModelError: the model cannot do this, or stopped as a whole; what it answered is kept.
         StoreError: the database cannot be written; what was committed is kept.
     """
-    watch = watch or Silent()
-    part = part.of(len(benchmark.samples))
+    part = part.of(benchmark)
     samples = choose(benchmark, part)
-    requests = ask_for(benchmark, model, samples, part)
+    asked = ask_for(benchmark, model, samples, part)
+    if part.again or part.attempt > 1:
+        part = _numbered(part, next_attempt(store, benchmark, model, part))
     described = describe(benchmark, model, part, samples)
+    row = start(store, benchmark, described)
+    numbers = store.numbers(row)
+    numbered = {numbers[sample.id]: sample for sample in samples}
+    requests = _repeated(model, asked, numbers, part)
+    task = _Task(benchmark, model, described, row, numbered, requests, model.identity)
+    return _carry_out(store, task, watch or Silent())
+
+
+def next_attempt(store: Store, benchmark: Benchmark, model: Model, part: Slice) -> int:
+    """Number of the attempt after the newest finished one."""
+    part = part.of(benchmark)
+    return store.next_attempt(describe(benchmark, model, part, choose(benchmark, part)))
+
+
+def _numbered(part: Slice, following: int) -> Slice:
+    """``part`` with the number of its attempt; ``following`` is the one after the newest that is finished."""
+    if part.attempt > following:
+        raise BenchmarkError(f"attempt {part.attempt} cannot come before attempt {following} is finished; use again")
+    return replace(part, attempt=following if part.again else part.attempt, again=False)
+
+
+def start(store: Store, benchmark: Benchmark, described: Run) -> RunRow:
+    """The row of a run of ``benchmark``: the one that is there, or a new one."""
     everything = [(sample, content_hash(sample)) for sample in benchmark.samples]
-    row = store.start(described, everything, benchmark.spec.model_dump_json(), benchmark.spec.version)
-    task = _task(benchmark, model, row, requests, store.numbers(row))
-    with store.lock(row.key):
-        open_numbers = unanswered(store, task)
-        watch.begin(benchmark.name, model.name, len(samples), len(samples) - len(open_numbers))
-        result = None
-        try:
-            result = _complete(store, task, open_numbers, watch)
-        finally:
-            watch.end(result)
+    return store.start(described, everything, benchmark.spec.model_dump_json(), benchmark.spec.version)
+
+
+def _carry_out(store: Store, task: _Task, watch: Watcher) -> Result:
+    """Ask and score what is open. A run that others rely on stays as it is: another one goes on from its good rows."""
+    with store.lock(task.row.key):
+        task = replace(task, row=store.run(task.row.key))  # another process may have finished it before we had the lock
+        known = dict(store.responses(task.row.id))
+        settled = {place for place, response in known.items() if not _worth_asking_again(response)}
+        open_places = [place for place in task.requests if place not in settled]
+        again = task.row.status is RunStatus.finished and bool(open_places)
+        if not again or store.reopen(task.row.id):
+            return _watched(store, task, open_places, watch)
+    child = replace(task.run, parent=task.row.digest)
+    row = start(store, task.benchmark, child)
+    store.inherit(row, task.row, {place: (place, known[place]) for place in settled})
+    return _carry_out(store, replace(task, run=child, row=row), watch)
+
+
+def _watched(store: Store, task: _Task, open_places: Sequence[Place], watch: Watcher) -> Result:
+    total = len(task.requests)
+    watch.begin(task.benchmark.name, task.model.name, total, total - len(open_places))
+    result = None
+    try:
+        result = _complete(store, task, open_places, watch)
+    finally:
+        watch.end(result)
     return result
 
 
@@ -145,10 +238,22 @@ def ask_for(benchmark: Benchmark, model: Model, samples: Sequence[Sample], part:
     return {sample.id: (sample, benchmark.request(sample, seed_of(part.seed, sample.id))) for sample in samples}
 
 
-def _task(benchmark: Benchmark, model: Model, row: RunRow, asked: Asked, numbers: Mapping[str, int]) -> _Task:
-    samples = {numbers[sample.id]: sample for sample, _ in asked.values()}
-    requests = {numbers[sample.id]: request for sample, request in asked.values()}
-    return _Task(benchmark, model, row, samples, requests, model.identity)
+def _repeated(model: Model, asked: Asked, numbers: Mapping[str, int], part: Slice) -> dict[Place, Request]:
+    """Every request as often as the run repeats it, each with its own seed; ids are unique within a call."""
+    mark = "#"
+    while any(mark in name for name in asked):
+        mark += "#"
+    by_id = _answers_by_id(model)
+    found = {}
+    for repeat in part.repeat_numbers():
+        for name, (_, request) in asked.items():
+            called = name if by_id or not repeat else f"{name}{mark}{repeat}"
+            found[numbers[name], repeat] = replace(request, id=called, seed=seed_of(part.seed, name, repeat))
+    return found
+
+
+def _answers_by_id(model: Model) -> bool:
+    return bool(getattr(model, "answers_by_id", False))
 
 
 def describe(benchmark: Benchmark, model: Model, part: Slice, samples: Sequence[Sample]) -> Run:
@@ -158,8 +263,8 @@ def describe(benchmark: Benchmark, model: Model, part: Slice, samples: Sequence[
         fingerprint=benchmark.fingerprint,
         model=model.name,
         model_identity=model.identity,
-        options=benchmark.options if benchmark.kind == "generate" else Options(max_tokens=1),
-        total=len(samples),
+        options=effective_options(benchmark),
+        total=len(samples) * part.repeats,
         parts=benchmark.parts,
         selection=sha256_hex(sorted(sample.id for sample in samples)),
         limit=part.limit,
@@ -167,48 +272,35 @@ def describe(benchmark: Benchmark, model: Model, part: Slice, samples: Sequence[
         seed=part.seed,
         label=part.label,
         provenance=provenance.describe(),
+        repeats=part.repeats,
+        attempt=part.attempt,
     )
-
-
-def unanswered(store: Store, task: _Task) -> list[int]:
-    """Numbers of the samples that still need an answer: never asked, or failed in a way that may pass."""
-    known = dict(store.responses(task.row.id))
-    return [no for no in task.requests if no not in known or _worth_asking_again(known[no])]
 
 
 def _worth_asking_again(response: Response) -> bool:
     return response.failed and not response.error_kind.final
 
 
-def _complete(store: Store, task: _Task, open_numbers: Sequence[int], watch: Watcher) -> Result:
-    finished = task.row.status is RunStatus.finished
-    if finished and not open_numbers:
+def _complete(store: Store, task: _Task, open_places: Sequence[Place], watch: Watcher) -> Result:
+    if task.row.status is RunStatus.finished and not open_places:
         return report(store, task.row, asked=0)
-    if finished:
-        store.reopen(task.row.id)
-    seconds = _ask(store, task, open_numbers, watch)
-    _score(store, task, seconds)
-    return report(store, task.row, asked=len(open_numbers))
+    seconds = _ask(store, task, open_places, watch)
+    score(store, task.row, task.benchmark, task.samples, seconds)
+    return report(store, task.row, asked=len(open_places))
 
 
-def _ask(store: Store, task: _Task, numbers: Sequence[int], watch: Watcher) -> float:
+def _ask(store: Store, task: _Task, places: Sequence[Place], watch: Watcher) -> float:
     """Put the open requests to the model; every response goes to the store as it lands. Returns model seconds."""
-    by_id = getattr(task.model, "answers_by_id", False)
-    keys = {} if by_id else {no: _cache_key(task, no) for no in numbers}
+    keys = {} if _answers_by_id(task.model) else {place: _cache_key(task, place) for place in places}
     cached = store.cached(list(keys.values()))
-    known = {no for no in numbers if keys.get(no) in cached}
-    for no in sorted(known):
-        _land(store, task, no, replace(cached[keys[no]], id=task.samples[no].id), watch)
-    fresh = {task.samples[no].id: no for no in numbers if no not in known}
+    known = {place for place in places if keys.get(place) in cached}
+    for place in sorted(known):
+        _land(store, task, place, cached[keys[place]], watch)
     begun = time.monotonic()
     try:
-        for response in _responses(task, list(fresh.values())):
-            if response.id not in fresh:
-                raise ModelError(f"{task.model.name} answered '{response.id}' twice, or without being asked")
-            no = fresh.pop(response.id)
-            _land(store, task, no, response, watch, keys.get(no))
-        if fresh:
-            raise ModelError(f"{task.model.name} left {len(fresh)} requests unanswered, '{next(iter(fresh))}' first")
+        for call in _calls(task, [place for place in places if place not in known]):
+            for place, response in _answers(task, call):
+                _land(store, task, place, response, watch, keys.get(place))
     except BaseException:
         store.flush()
         store.add_seconds(task.row.id, time.monotonic() - begun)
@@ -217,8 +309,29 @@ def _ask(store: Store, task: _Task, numbers: Sequence[int], watch: Watcher) -> f
     return time.monotonic() - begun
 
 
-def _responses(task: _Task, numbers: Sequence[int]) -> Iterator[Response]:
-    requests = [task.requests[no] for no in numbers]
+def _calls(task: _Task, places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+    """All at once; one repeat after the other for a model that knows a question by its id alone."""
+    if not _answers_by_id(task.model):
+        yield places
+        return
+    for number in sorted({repeat for _, repeat in places}):
+        yield [place for place in places if place[1] == number]
+
+
+def _answers(task: _Task, places: Sequence[Place]) -> Iterator[tuple[Place, Response]]:
+    """One call of the model, which owes each request exactly one response."""
+    name = task.model.name
+    waiting = {task.requests[place].id: place for place in places}
+    for response in _responses(task, places):
+        if response.id not in waiting:
+            raise ModelError(f"{name} answered '{response.id}' twice, or without being asked")
+        yield waiting.pop(response.id), response
+    if waiting:
+        raise ModelError(f"{name} left {len(waiting)} requests unanswered, '{next(iter(waiting))}' first")
+
+
+def _responses(task: _Task, places: Sequence[Place]) -> Iterator[Response]:
+    requests = [task.requests[place] for place in places]
     if not requests:
         return iter(())
     if task.benchmark.kind == "loglikelihood" and isinstance(task.model, Scorer):
@@ -227,45 +340,63 @@ def _responses(task: _Task, numbers: Sequence[int]) -> Iterator[Response]:
 
 
 def _land(
-    store: Store, task: _Task, no: int, response: Response, watch: Watcher, cache_key: bytes | None = None
+    store: Store, task: _Task, place: Place, response: Response, watch: Watcher, cache_key: bytes | None = None
 ) -> None:
+    no, repeat = place
+    response = replace(response, id=task.samples[no].id)
     if not response.failed:
-        response = _with_answer(task, no, response)
-    store.save(Answer(task.row.id, no, request_text(task.requests[no]), response, cache_key))
+        response = with_answer(task.benchmark, task.samples[no], response)
+    store.save(Answer(task.row.id, no, request_text(task.requests[place]), response, cache_key, repeat))
     watch.answered(response)
 
 
-def _with_answer(task: _Task, no: int, response: Response) -> Response:
+def with_answer(benchmark: Benchmark, sample: Sample, response: Response) -> Response:
     """The response with its answer; an extractor that breaks on it is our failure and keeps the reply."""
     try:
-        return replace(response, answer=task.benchmark.extractor.answer(task.samples[no], response))
+        return replace(response, answer=benchmark.extractor.answer(sample, response))
     except Exception as error:
-        problem = f"the extractor '{task.benchmark.extractor.name}' broke: {type(error).__name__}: {error}"
+        problem = f"the extractor '{benchmark.extractor.name}' broke: {type(error).__name__}: {error}"
         return replace(response, error=problem, error_kind=ErrorKind.extractor)
 
 
-def _score(store: Store, task: _Task, seconds: float) -> None:
+def score(store: Store, row: RunRow, benchmark: Benchmark, samples: Mapping[int, Sample], seconds: float) -> None:
     """Judge the stored responses by every metric; scores, estimates and the finished state are one transaction."""
-    stored = [(no, response) for no, response in store.responses(task.row.id) if no in task.samples]
+    stored = [(place, response) for place, response in store.responses(row.id) if place[0] in samples]
     results = []
-    for metric in task.benchmark.metrics:
-        values = task.benchmark.outcome_values(metric)
-        rows = [(no, metric.judge(task.samples[no], response, values)) for no, response in stored]
-        estimate = estimated(metric, [scored for _, scored in rows], len(task.samples))
+    for metric in benchmark.metrics:
+        values = benchmark.outcome_values(metric)
+        rows = [(place, metric.judge(samples[place[0]], response, values)) for place, response in stored]
+        estimate = estimated(metric, [scored for _, scored in rows], row.total, row.repeats)
         results.append((metric_row(metric), rows, estimate))
-    store.finish(task.row.id, results, seconds)
+    store.finish(row.id, results, seconds)
 
 
-def estimated(metric: Metric, rows: Sequence[Scored], total: int, seed: int = 0) -> Estimate:
-    """The estimate of ``metric`` over the rows that carry a value, clustered where the samples name a cluster."""
+def estimated(metric: Metric, rows: Sequence[Scored], total: int, repeats: int = 1) -> Estimate:
+    """The estimate of ``metric`` over the rows that carry a value, clustered where the samples name a cluster.
+
+    The repeats of a sample are averaged first, so a mean of several is no longer binary; a set-level metric takes all
+    rows, with those of a sample drawn together. ``total`` and ``Estimate.scored`` count rows, samples x ``repeats``.
+    """
     valued = [row for row in rows if row.value is not None]
     clustered = any(row.sample.cluster is not None for row in valued)
-    keys = [(row.sample.cluster, row.sample.cluster is None and row.sample.id) for row in valued] if clustered else None
     if metric.statistic is not None and valued:
-        return estimate_statistic(metric.prepare(valued), len(valued), total=total, cluster_keys=keys, seed=seed)
-    scale = Scale(metric.worst, metric.best, metric.binary)
-    values = [row.value for row in valued if row.value is not None]
-    return estimate_mean(values, total=total, scale=scale, cluster_keys=keys)
+        keys = [_unit(row.sample) for row in valued] if clustered or repeats > 1 else None
+        found = estimate_statistic(metric.prepare(valued), len(valued), total=total, cluster_keys=keys)
+        return found if clustered else replace(found, method=found.method.replace(" clusters", " samples"))
+    values: dict[str, list[float]] = {}
+    units = {row.sample.id: _unit(row.sample) for row in valued}
+    for row in rows:
+        if row.value is not None:
+            values.setdefault(row.sample.id, []).append(row.value)
+    means = [sum(repeated) / len(repeated) for repeated in values.values()]
+    keys = list(units.values()) if clustered else None
+    scale = Scale(metric.worst, metric.best, metric.binary and repeats == 1)
+    return replace(estimate_mean(means, total=total, scale=scale, cluster_keys=keys), scored=len(valued))
+
+
+def _unit(sample: Sample) -> tuple[str | None, str | bool]:
+    """What stands or falls together: a cluster, or a sample without one."""
+    return sample.cluster, sample.cluster is None and sample.id
 
 
 def report(store: Store, row: RunRow, asked: int) -> Result:
@@ -293,7 +424,7 @@ def seed_of(seed: int, sample_id: str, repeat: int = 0) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def _cache_key(task: _Task, no: int) -> bytes:
-    request = task.requests[no]
+def _cache_key(task: _Task, place: Place) -> bytes:
+    request = task.requests[place]
     seed = request.seed if request.options.temperature > 0 else None
-    return sha256({"model": dict(task.identity), "request": request_text(request), "repeat": 0, "seed": seed})
+    return sha256({"model": dict(task.identity), "request": request_text(request), "repeat": place[1], "seed": seed})

@@ -185,7 +185,8 @@ class Estimate:
 class Run:
     """What makes two runs the same run, and what is known of this one's surroundings (``provenance``).
 
-    ``selection`` is the hash of the ids of the samples that are asked.
+    ``total``: rows to be answered, samples x ``repeats``. ``selection`` is the hash of the ids of the samples that are
+    asked. ``attempt`` j asks the repeats K(j-1) to Kj-1. ``parent``: digest (hex) of the run that this one began with.
     """
 
     benchmark: str
@@ -201,3 +202,6 @@ class Run:
     seed: int = 0
     label: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    repeats: int = 1
+    attempt: int = 1
+    parent: str = ""

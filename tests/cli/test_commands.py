@@ -235,7 +235,7 @@ def test_a_full_disk_is_one_sentence_and_loses_no_committed_answer(place: Path) 
     write_benchmark(place / "benchmarks", "test/large", rows=rows)
     command = ["run", "-b", "test/large", "-m", "fake:oracle", "-q"]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(size + 20_000), *command], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(size), *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("Error: results/vevals.db: ") and "make room" in done.stderr

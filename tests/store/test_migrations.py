@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +24,13 @@ def columns(path: Path) -> dict[str, list[tuple[object, ...]]]:
         return {name: sorted(row[1:] for row in raw.execute(f"PRAGMA table_info({name})")) for name in names}
 
 
+def rules(path: Path) -> dict[str, str]:
+    """Triggers and indexes by name, with their text in one line."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'index') AND sql IS NOT NULL"
+    with closing(sqlite3.connect(path)) as raw:
+        return {name: " ".join(text.replace('"', "").split()) for name, text in raw.execute(query)}
+
+
 @pytest.mark.parametrize("released", sorted(RELEASED.glob("*.db")), ids=lambda path: path.stem)
 def test_a_released_database_opens_with_all_its_runs_and_the_schema_of_a_new_one(
     released: Path, tmp_path: Path
@@ -31,8 +40,50 @@ def test_a_released_database_opens_with_all_its_runs_and_the_schema_of_a_new_one
     with Store(str(old)) as store:
         runs = store.runs()
         assert runs and all(store.estimates(run.id) for run in runs)
+        assert all(store.digest_now(run.id) == run.digest for run in runs)
+        assert store.check_chain() == []
     Store(str(new)).close()
     assert columns(old) == columns(new)
+    assert rules(old) == rules(new) and "verdicts_no_delete" in rules(new)
+
+
+def test_a_database_of_the_first_release_still_shows_its_results(tmp_path: Path) -> None:
+    shutil.copy(RELEASED / "schema-1.db", tmp_path / "v.db")
+    with Store(str(tmp_path / "v.db")) as store:
+        run = store.runs()[0]
+        scores = [(name, round(estimate.value, 4)) for name, estimate in store.estimates(run.id)]
+        assert scores == [("accuracy", 0.3333), ("macro_f1", 0.1667)]
+        assert (run.repeats, run.attempt, run.parent, run.samples) == (1, 1, "", 24)
+        assert store.digest_now(run.id) == run.digest
+        rows = store.observations(run.id)
+        assert (len(rows), sum(row.scores["accuracy"][1] or 0 for row in rows)) == (24, 8)
+        assert store.baselines() == store.verdicts() == []
+
+
+def test_a_database_of_the_second_release_still_shows_attempts_a_baseline_and_a_verdict(tmp_path: Path) -> None:
+    shutil.copy(RELEASED / "schema-2.db", tmp_path / "v.db")
+    with Store(str(tmp_path / "v.db")) as store:
+        runs = store.runs()
+        assert [(run.repeats, run.attempt, run.total) for run in runs] == [
+            (1, 1, 24),
+            (2, 1, 48),
+            (2, 2, 48),
+            (1, 1, 24),
+            (1, 1, 24),
+        ]
+        [baseline], [verdict] = store.baselines("prod"), store.verdicts()
+        assert runs[3].digest == runs[4].parent == baseline.runs[0]
+        assert (verdict.state, verdict.body["candidate"]["runs"]) == ("INCONCLUSIVE", [{"digest": runs[4].digest}])
+        assert [row.repeat for row in store.observations(runs[2].id)[:2]] == [2, 3]
+
+
+def test_several_processes_may_open_an_old_database_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "v.db"
+    shutil.copy(RELEASED / "schema-1.db", path)
+    code = "import sys; from vevals.store import Store; Store(sys.argv[1]).close()"
+    jobs = [subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE) for _ in range(3)]
+    assert [(job.communicate(timeout=60)[1], job.returncode) for job in jobs] == [(b"", 0)] * 3
+    assert "repeats" not in {row[0] for row in columns(tmp_path / "v.before-2.db")["runs"]}
 
 
 def test_there_is_a_file_for_every_released_schema() -> None:

@@ -54,7 +54,7 @@ def test_a_text_comes_back_as_it_was(store: Store, text: str) -> None:
     given = Response("s0", text=text, input_tokens=3, output_tokens=4, seconds=0.5, finish_reason=FinishReason.length)
     store.save(answer(run_id, 0, given))
     store.flush()
-    assert list(store.responses(run_id)) == [(0, given)]
+    assert list(store.responses(run_id)) == [((0, 0), given)]
 
 
 def test_numbers_of_choices_come_back_as_they_were(store: Store) -> None:
@@ -62,7 +62,7 @@ def test_numbers_of_choices_come_back_as_they_were(store: Store) -> None:
     given = Response("s1", logprobs=(-1.25, -math.inf), choice_tokens=(2, 3), greedy=(True, False), answer="yes")
     store.save(answer(run_id, 1, given))
     store.flush()
-    assert list(store.responses(run_id)) == [(1, given)]
+    assert list(store.responses(run_id)) == [((1, 0), given)]
 
 
 def test_an_answer_is_never_overwritten_but_a_failure_is(store: Store) -> None:
@@ -84,9 +84,28 @@ def test_equal_keys_continue_one_run_and_unequal_ones_never_mix(store: Store) ->
         a_run(options=Options(max_tokens=1)),
         a_run(model_identity={"kind": "fake", "name": "other"}),
         a_run(fingerprint="ef" * 32),
+        a_run(repeats=2),
+        a_run(attempt=2),
+        a_run(parent="ab" * 32),
+        a_run(options=Options(temperature=0.7)),
     ]
     assert len({begun(store), *(begun(store, run) for run in others)}) == 1 + len(others)
     assert run_key(a_run(provenance={"host": "elsewhere"})) == run_key(a_run())
+
+
+def test_the_key_of_a_run_without_repeats_is_what_it_was_before_there_were_any() -> None:
+    assert run_key(a_run()).hex() == "7f0d1732c8663e24744789b94919276f6ed2f214ef35da3d66e568074db09546"
+
+
+def test_every_repeat_of_a_sample_is_a_row_of_its_own(store: Store) -> None:
+    run_id = begun(store, a_run(repeats=2, total=10))
+    for repeat in (1, 0):
+        store.save(replace(answer(run_id, 3, Response("s3", text=f"reply {repeat}")), repeat=repeat))
+    store.flush()
+    assert [(place, response.text) for place, response in store.responses(run_id)] == [
+        ((3, 0), "reply 0"),
+        ((3, 1), "reply 1"),
+    ]
 
 
 def test_the_cache_answers_an_equal_request_and_keeps_no_failure(store: Store) -> None:
@@ -105,8 +124,8 @@ def finished(store: Store) -> int:
     for no, (sample, _) in enumerate(SAMPLES):
         store.save(answer(run_id, no, Response(sample.id, text="yes", answer="yes")))
     store.flush()
-    rows = [(no, Scored(s, Response(s.id), Outcome.scored, 1.0)) for no, (s, _) in enumerate(SAMPLES)]
-    rows[4] = (4, Scored(SAMPLES[4][0], Response("s4"), Outcome.unparsed, 0.0, "no label"))
+    rows = [((no, 0), Scored(s, Response(s.id), Outcome.scored, 1.0)) for no, (s, _) in enumerate(SAMPLES)]
+    rows[4] = ((4, 0), Scored(SAMPLES[4][0], Response("s4"), Outcome.unparsed, 0.0, "no label"))
     store.finish(run_id, [(METRIC, rows, Estimate(0.8, 0.4, math.nan, 5, 5, "Wilson"))], seconds=2.0)
     return run_id
 
@@ -119,6 +138,25 @@ def test_scores_and_estimates_come_back_with_their_denominators(store: Store) ->
     assert store.outcomes(run_id) == {"accuracy": {Outcome.scored: 4, Outcome.unparsed: 1}}
     [row] = store.runs()
     assert (row.status, row.seconds, row.total) == (RunStatus.finished, 2.0, 5)
+    assert (row.repeats, row.attempt, row.parent, row.samples) == (1, 1, "", 5)
+    assert (row.model_identity, row.options["max_tokens"]) == ({"kind": "fake", "name": "m"}, 256)
+
+
+def test_a_run_has_a_digest_while_it_is_finished(store: Store) -> None:
+    run_id = finished(store)
+    [row] = store.runs()
+    assert row.digest == store.digest_now(run_id) and len(row.digest) == 64
+    assert store.reopen(run_id)
+    assert store.runs()[0].digest == ""
+
+
+def test_the_next_attempt_follows_the_newest_finished_one(store: Store) -> None:
+    assert store.next_attempt(a_run()) == 1
+    begun(store)
+    assert store.next_attempt(a_run()) == 1
+    finished(store)
+    begun(store, a_run(attempt=2))
+    assert (store.next_attempt(a_run()), store.next_attempt(a_run(label="b"))) == (2, 1)
 
 
 def test_samples_can_be_looked_at_by_outcome(store: Store) -> None:

@@ -87,7 +87,8 @@ def load_model(spec: str) -> Model:
     load = _backend(prefix, spec)
     model = load(name, settings)
     if alias in ALIASES:
-        model.name = alias
+        _, mark, shown = model.name.partition("?")
+        model.name = f"{alias}{mark}{shown}"
     return cast("Model", model)
 
 

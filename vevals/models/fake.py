@@ -24,20 +24,29 @@ KINDS = {
     "oracle": "the right answer",
     "empty": "nothing at all",
     "flaky": "the right answer, but every third request fails",
+    "noisy": "the right answer with probability 'accuracy' (0.8), drawn anew for each repeat; else a wrong one",
 }
+ACCURACY = 0.8
 
 
 def load(name: str, settings: Mapping[str, str]) -> FakeModel:
-    """``fake:majority`` and so on; settings: ``seconds`` (delay before each answer), ``seed`` (for random)."""
+    """``fake:majority`` and so on; settings: ``seconds`` (delay before each answer), ``seed`` (for random and noisy),
+    ``accuracy`` (for noisy: probability of a right answer).
+    """
     if name not in KINDS:
         raise ModelError(f"'fake:{name}': there is {', '.join(KINDS)}")
-    unknown = sorted(set(settings) - {"seconds", "seed"})
+    known = ("accuracy", "seconds", "seed") if name == "noisy" else ("seconds", "seed")
+    unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise ModelError(f"'fake:{name}' has no setting '{unknown[0]}'; it has seconds and seed")
+        raise ModelError(f"'fake:{name}' has no setting '{unknown[0]}'; it has {', '.join(known)}")
     try:
-        return FakeModel(name, float(settings.get("seconds", 0)), int(settings.get("seed", 0)))
+        accuracy = float(settings.get("accuracy", ACCURACY)) if name == "noisy" else None
+        model = FakeModel(name, float(settings.get("seconds", 0)), int(settings.get("seed", 0)), accuracy)
     except ValueError as error:
-        raise ModelError(f"'fake:{name}': seconds and seed are numbers: {error}") from None
+        raise ModelError(f"'fake:{name}': {' and '.join(known)} are numbers: {error}") from None
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        raise ModelError(f"'fake:{name}': accuracy is {accuracy:g}; it is a probability, 0 to 1")
+    return model
 
 
 @dataclass(slots=True)
@@ -48,20 +57,26 @@ class FakeModel:
     kind: str
     seconds: float = 0.0
     seed: int = 0
+    accuracy: float | None = None
     _ideals: Sequence[str] = ()
     _place: Mapping[str, int] = field(default_factory=dict)
     _commonest: Sequence[tuple[str, int]] = ()
+    _answers: Sequence[str] = ()
 
     @property
     def name(self) -> str:
-        return f"fake:{self.kind}"
+        given = {"accuracy": self.accuracy, "seed": self.seed or None}
+        shown = "&".join(f"{key}={value}" for key, value in given.items() if value is not None)
+        return f"fake:{self.kind}?{shown}" if shown else f"fake:{self.kind}"
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        return {"kind": "fake", "name": self.kind, "seed": self.seed, "version": VERSION}
+        settings = {} if self.accuracy is None else {"accuracy": self.accuracy}
+        return {"kind": "fake", "name": self.kind, "seed": self.seed, "version": VERSION, **settings}
 
     def introduce(self, samples: Sequence[Sample], ideals: Sequence[str]) -> None:
         self._ideals = ideals
+        self._answers = sorted(set(ideals))
         self._place = {sample.id: place for place, sample in enumerate(samples)}
         self._commonest = sorted(Counter(ideals).items(), key=lambda item: (-item[1], item[0]))[:2]
 
@@ -92,6 +107,8 @@ class FakeModel:
             return self._majority(request)
         if self.kind == "random":
             return self._random(request)
+        if self.accuracy is not None:
+            return self._noisy(request, self.accuracy)
         return "" if self.kind == "empty" else self._ideals[self._place[request.id]]
 
     def _majority(self, request: Request) -> str:
@@ -109,6 +126,12 @@ class FakeModel:
             return ""
         place = draw.randrange(others)
         return self._ideals[place + (place >= own)]
+
+    def _noisy(self, request: Request, accuracy: float) -> str:
+        own = self._ideals[self._place[request.id]]
+        draw = random.Random(f"{self.seed}/{request.id}/{request.seed}")
+        wrong = [answer for answer in request.choices or self._answers if answer != own]
+        return own if draw.random() < accuracy else draw.choice(wrong or [""])
 
     def _draw(self, request: Request) -> random.Random:
         return random.Random(f"{self.seed}/{request.id}")

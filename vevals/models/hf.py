@@ -15,6 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from vevals.engine import files
 from vevals.engine.decode import Answer, Prompt, answers
@@ -32,6 +33,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "trust_remote_code": ("false", "true"),
     "truncate": ("none", "left"),
 }
+IN_NAME = ("dtype", "chat", "revision", "truncate")
 BUDGET_TOKENS = {"cpu": 4096, "cuda": 16384}
 SLAB = 256
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
@@ -52,6 +54,12 @@ class Settings:
     trust_remote_code: str = "false"
     batch_tokens: str = ""
     truncate: str = "none"
+
+    @property
+    def shown(self) -> str:
+        """What of them can change a score and was set: part of the model's name."""
+        given = {key: getattr(self, key) for key in IN_NAME if getattr(self, key) != getattr(Settings(), key)}
+        return f"?{urlencode(given)}" if given else ""
 
     @classmethod
     def parse(cls, name: str, given: Mapping[str, str]) -> Settings:
@@ -96,7 +104,7 @@ class HfModel:
     """
 
     def __init__(self, source: str, path: Path | None, settings: Settings) -> None:
-        self.name = f"hf:{source}"
+        self.name = f"hf:{source}{settings.shown}"
         self._source, self._local, self._settings = source, path, settings
         self._opened: Loaded | None = None
 

@@ -12,12 +12,38 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 
 from vevals.errors import StoreError
 from vevals.store import schema
 
-STEPS: tuple[Callable[[Connection], None], ...] = ()
+
+def m0002_repeats_baselines_and_verdicts(connection: Connection) -> None:
+    """Repeats, attempts and parents of runs; the logs of baselines and verdicts, which are only added to."""
+    for statement in (
+        "ALTER TABLE runs ADD COLUMN repeats INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE runs ADD COLUMN parent BLOB",
+        "CREATE TABLE baselines (id INTEGER NOT NULL, name TEXT NOT NULL, set_digest BLOB NOT NULL, "
+        "runs TEXT NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (id))",
+        "CREATE TABLE verdicts (id INTEGER NOT NULL, digest BLOB NOT NULL, prev BLOB, link BLOB NOT NULL, "
+        "key BLOB NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, candidate BLOB NOT NULL, "
+        "body TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (id), UNIQUE (digest))",
+        "CREATE INDEX verdicts_by_key ON verdicts (key)",
+    ):
+        connection.execute(text(statement))
+    for name, same in (("baselines", "id = NEW.id"), ("verdicts", "id = NEW.id OR digest = NEW.digest")):
+        refuse = f"BEGIN SELECT RAISE(ABORT, '{name} are only added to'); END"
+        there = f"EXISTS (SELECT 1 FROM {name} WHERE {same})"
+        for statement in (
+            f"CREATE TRIGGER {name}_no_update BEFORE UPDATE ON {name} {refuse}",
+            f"CREATE TRIGGER {name}_no_delete BEFORE DELETE ON {name} {refuse}",
+            f"CREATE TRIGGER {name}_no_replace BEFORE INSERT ON {name} WHEN {there} {refuse}",
+        ):
+            connection.execute(text(statement))
+
+
+STEPS: tuple[Callable[[Connection], None], ...] = (m0002_repeats_baselines_and_verdicts,)
 VERSION = 1 + len(STEPS)
 
 
@@ -54,10 +80,12 @@ def _upgrade(engine: Engine, path: Path) -> None:
         raise StoreError(
             f"{path}: the database has schema version {found}, this vevals knows up to {VERSION}; upgrade vevals"
         )
-    if found < VERSION:
-        _backup(path, found)
     for number in range(found, VERSION):
         with engine.begin() as connection:
+            if version_of(connection) != number:
+                continue  # another process was faster
+            if number == found:
+                _backup(path, found)
             STEPS[number - 1](connection)
             stamp = update(schema.meta).where(schema.meta.c.key == "schema").values(value=str(number + 1))
             connection.execute(stamp)

@@ -6,27 +6,34 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, RowMapping, Table, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, select, text, update
 from sqlalchemy.dialects.sqlite import insert
 
 from vevals.canonical import canonical_json, sha256
 from vevals.errors import RunLocked, StoreError
-from vevals.store import blobs, schema
+from vevals.store import blobs, ledger, observations, schema
 from vevals.store.connection import WRITES, connect, explained
+from vevals.store.observations import OF_THE_SAME_ROW, OF_THE_SAME_SAMPLE
 from vevals.store.rows import (
     Answer,
+    BaselineRow,
     MetricRow,
+    Observation,
+    Place,
     RunRow,
+    VerdictRow,
     cache_row,
     cached_response,
     estimate_of,
     estimate_row,
+    inherited_row,
     now,
     payload,
+    place_of,
     response_row,
     response_text,
     run_key,
@@ -40,9 +47,6 @@ from vevals.types import ErrorKind, Estimate, FinishReason, Outcome, Response, R
 
 DEFAULT_DB = "results/vevals.db"
 CHUNK = 500
-OF_THE_SAME_SAMPLE = (schema.samples.c.benchmark_id == schema.runs.c.benchmark_id) & (
-    schema.samples.c.sample_no == schema.responses.c.sample_no
-)
 
 
 def open_store(db: str | None = None, create: bool = True) -> Store:
@@ -148,22 +152,22 @@ class Store:
                     found[row["request"]] = cached_response(row)
         return found
 
-    def responses(self, run_id: int) -> Iterator[tuple[int, Response]]:
-        """(sample number, response) of a run in the order of the samples; ids are the samples' ids."""
+    def responses(self, run_id: int) -> Iterator[tuple[Place, Response]]:
+        """((sample number, repeat), response) of a run in this order; ids are the samples' ids."""
         query = (
             select(schema.responses, schema.samples.c.sample_id, *_blob_columns())
             .join(schema.runs, schema.runs.c.id == schema.responses.c.run_id)
             .join(schema.samples, OF_THE_SAME_SAMPLE)
             .join(schema.blobs, schema.blobs.c.hash == schema.responses.c.response)
             .where(schema.responses.c.run_id == run_id)
-            .order_by(schema.responses.c.sample_no)
+            .order_by(schema.responses.c.sample_no, schema.responses.c.repeat)
         )
         with self._read() as connection:
             for row in connection.execute(query).mappings():
-                yield row["sample_no"], stored_response(row)
+                yield (row["sample_no"], row["repeat"]), stored_response(row)
 
     def finish(
-        self, run_id: int, results: Sequence[tuple[MetricRow, Sequence[tuple[int, Scored]], Estimate]], seconds: float
+        self, run_id: int, results: Sequence[tuple[MetricRow, Sequence[tuple[Place, Scored]], Estimate]], seconds: float
     ) -> None:
         """Write scores, estimates and the state ``finished`` in one transaction. ``seconds`` is added to the run's."""
         with self._write() as connection:
@@ -171,7 +175,7 @@ class Store:
             connection.execute(schema.estimates.delete().where(schema.estimates.c.run_id == run_id))
             for position, (metric, rows, estimate) in enumerate(results):
                 metric_id = self._metric(connection, metric)
-                _insert(connection, schema.scores, [score_row(run_id, no, metric_id, s) for no, s in rows])
+                _insert(connection, schema.scores, [score_row(run_id, place, metric_id, s) for place, s in rows])
                 row = estimate_row(run_id, metric_id, position, estimate, rows)
                 connection.execute(insert(schema.estimates).values(row))
             self._close_run(connection, run_id, seconds)
@@ -182,11 +186,43 @@ class Store:
             total = schema.runs.c.seconds + seconds
             connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(seconds=total))
 
-    def reopen(self, run_id: int) -> None:
-        """Mark a finished run as unfinished, because failed rows are asked again; its old estimates stay until then."""
-        values = {"status": RunStatus.unfinished}
+    def reopen(self, run_id: int) -> bool:
+        """Mark a finished run as unfinished, because failed rows are asked again; its old estimates stay until then.
+
+        Returns False, and changes nothing, where a baseline or a verdict names the run.
+        """
+        this = schema.runs.c.id == run_id
         with self._write() as connection:
-            connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(values))
+            digest = connection.execute(select(schema.runs.c.digest).where(this)).scalar_one()
+            if digest is not None and ledger.frozen(connection, digest.hex()):
+                return False
+            connection.execute(update(schema.runs).where(this).values(status=RunStatus.unfinished))
+        return True
+
+    def inherit(self, child: RunRow, parent: RunRow, rows: Mapping[Place, tuple[Place, Response]]) -> None:
+        """Copy rows of one run into another; rows that are there stay as they are.
+
+        ``rows``: place in ``parent`` -> place in ``child``, and the response whose answer and error are written there.
+        A child without rows also begins with the parent's model time.
+        """
+        table = schema.responses
+        with self._write() as connection:
+            empty = not connection.execute(select(table.c.run_id).where(table.c.run_id == child.id).limit(1)).first()
+            stored = connection.execute(select(table).where(table.c.run_id == parent.id)).mappings()
+            copies = [inherited_row(row, child.id, *rows[place]) for row in stored if (place := place_of(row)) in rows]
+            _insert(connection, table, copies)
+            if empty:
+                mine = schema.runs.c.id == child.id
+                connection.execute(update(schema.runs).where(mine).values(seconds=parent.seconds))
+
+    def next_attempt(self, run: Run) -> int:
+        """Number of the attempt after the newest finished one of the same configuration."""
+        known = {row.key: row.status for row in self.runs()}
+        attempt, newest = 1, 0
+        while (status := known.get(run_key(replace(run, attempt=attempt)).hex())) is not None:
+            newest = attempt if status is RunStatus.finished else newest
+            attempt += 1
+        return newest + 1
 
     # -- looking back --------------------------------------------------------------------------------------------
 
@@ -263,18 +299,96 @@ class Store:
             .join(schema.blobs, schema.blobs.c.hash == schema.responses.c.response)
             .outerjoin(
                 schema.scores,
-                (schema.scores.c.run_id == schema.responses.c.run_id)
-                & (schema.scores.c.sample_no == schema.responses.c.sample_no)
+                OF_THE_SAME_ROW
                 & schema.scores.c.metric_id.in_(select(schema.metrics.c.id).where(schema.metrics.c.name == metric)),
             )
             .where(schema.responses.c.run_id == run.id)
-            .order_by(schema.responses.c.sample_no)
+            .order_by(schema.responses.c.sample_no, schema.responses.c.repeat)
         )
         if outcome is not None:
             query = query.where(schema.scores.c.outcome == outcome)
         with self._read() as connection:
             for row in connection.execute(query).mappings():
                 yield self._sample_view(connection, row)
+
+    def metrics_of(self, run_id: int) -> list[MetricRow]:
+        """The metrics of a finished run, the leaderboard's first."""
+        with self._read() as connection:
+            return observations.metrics_of(connection, run_id)
+
+    def observations(self, run_id: int) -> list[Observation]:
+        """The rows of a finished run by sample number and repeat: usage, outcomes and values, no texts."""
+        with self._read() as connection:
+            return observations.observations(connection, run_id)
+
+    def judged(self, run_id: int, metric: str) -> list[tuple[Place, Scored]]:
+        """((sample number, repeat), row) of a finished run as ``metric`` judged it; its samples have no ``fields``."""
+        with self._read() as connection:
+            return list(observations.judged(connection, run_id, metric))
+
+    def digest_now(self, run_id: int) -> str:
+        """The digest (hex) that the configuration and responses of a run have now; its row holds the one at finish."""
+        with self._read() as connection:
+            return _digest(connection, run_id).hex()
+
+    # -- baselines and verdicts ----------------------------------------------------------------------------------
+
+    def add_baseline(self, name: str, set_digest: str, runs: Sequence[str], who: str, reason: str) -> BaselineRow:
+        """Append to the log: from now on ``name`` stands for the finished runs with these digests (hex).
+
+        Raises:
+            StoreError: a run that is not finished here, or no run at all.
+        """
+        row = {"name": name, "set_digest": set_digest, "runs": runs, "who": who, "reason": reason, "at": now()}
+        with self._write() as connection:
+            missing = ledger.unfinished(connection, tuple(runs))
+            if missing or not runs:
+                what = f"run {missing[0][:8]} is not finished here" if missing else "there is no run in it"
+                raise StoreError(f"{self.path}: '{name}' cannot be set: {what}; 'vevals leaderboard --runs' lists all")
+            return ledger.add_baseline(connection, row)
+
+    def baselines(self, name: str | None = None) -> list[BaselineRow]:
+        """The log of one baseline, or of all, newest last."""
+        with self._read() as connection:
+            return ledger.baselines(connection, name)
+
+    def add_verdict(self, body: Mapping[str, Any], digest: str, key: str, attempt: int, state: str) -> VerdictRow:
+        """Append a verdict's JSON to the ledger. Its ``digest`` and ``prev`` are written into the stored body.
+
+        The entry that is there already is returned, untouched, where this digest was written before.
+        """
+        hashes = {"digest": bytes.fromhex(digest), "key": bytes.fromhex(key)}
+        with self._write() as connection:
+            row = {**hashes, "attempt": attempt, "state": state, "body": body, "at": now()}
+            return ledger.add_verdict(connection, row)
+
+    def verdicts(self, key: str | None = None) -> list[VerdictRow]:
+        """The verdicts under one key (hex), or all, newest last."""
+        with self._read() as connection:
+            return ledger.verdicts(connection, key)
+
+    def verdict(self, digest_prefix: str) -> VerdictRow:
+        """The verdict whose digest begins with ``digest_prefix``.
+
+        Raises:
+            StoreError: no such verdict, or several.
+        """
+        with self._read() as connection:
+            found = ledger.verdicts_called(connection, digest_prefix)
+        if len(found) == 1:
+            return found[0]
+        problem = "no verdict is called" if not found else f"{len(found)} verdicts begin with"
+        raise StoreError(f"{self.path}: {problem} '{digest_prefix}'; give the first digits of its digest")
+
+    def check_chain(self, digest_of: ledger.DigestOf | None = None) -> list[str]:
+        """What is wrong with the ledger, a sentence each. ``digest_of``: what a body's digest (hex) must be."""
+        with self._read() as connection:
+            return ledger.problems(connection, digest_of)
+
+    def frozen(self, digest: str) -> bool:
+        """Whether a baseline or a verdict names the run with this digest (hex): it must stay as it is."""
+        with self._read() as connection:
+            return bool(digest) and ledger.frozen(connection, digest)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -360,6 +474,7 @@ class Store:
         outcome = None if row["outcome"] is None else Outcome(row["outcome"]).name
         return {
             "id": row["sample_id"],
+            "repeat": row["repeat"],
             "outcome": outcome,
             "value": row["value"],
             "note": row["note"] or "",
@@ -388,11 +503,16 @@ def _upsert_responses(connection: Connection, rows: Sequence[Mapping[str, Any]])
     kept = {
         name: statement.excluded[name] for name in rows[0] if name not in ("run_id", "sample_no", "repeat", "tries")
     }
-    failed = table.c.error.is_not(None) | (table.c.error_kind != 0) | (table.c.finish_reason == FinishReason.error)
     statement = statement.on_conflict_do_update(
-        index_elements=["run_id", "sample_no", "repeat"], set_={**kept, "tries": table.c.tries + 1}, where=failed
+        index_elements=["run_id", "sample_no", "repeat"], set_={**kept, "tries": table.c.tries + 1}, where=_failed()
     )
     connection.execute(statement, list(rows))
+
+
+def _failed() -> ColumnElement[bool]:
+    """``Response.failed`` as a condition."""
+    table = schema.responses.c
+    return table.error.is_not(None) | (table.error_kind != 0) | (table.finish_reason == FinishReason.error)
 
 
 def _runs() -> Any:
@@ -405,7 +525,10 @@ def _runs() -> Any:
 
 
 def _digest(connection: Connection, run_id: int) -> bytes:
-    """SHA-256 over configuration and responses: equal for equal content, whenever and wherever it ran."""
+    """SHA-256 over configuration and responses: equal for equal content, whenever and wherever it ran.
+
+    A run that began with the rows of another never has the digest of that one, also where it came to nothing new.
+    """
     table = schema.responses.c
     query = (
         select(
@@ -423,9 +546,10 @@ def _digest(connection: Connection, run_id: int) -> bytes:
     )
     rows = [[item.hex() if isinstance(item, bytes) else item for item in row] for row in connection.execute(query)]
     run = schema.runs.c
-    columns = select(run.config, run.parts, run.model_identity, run.limit, run.draw, run.seed, run.total)
-    config = connection.execute(columns.where(run.id == run_id)).one()
-    return sha256([list(config), sorted(rows, key=canonical_json)])
+    columns = select(run.config, run.parts, run.model_identity, run.limit, run.draw, run.seed, run.total, run.parent)
+    *config, parent = connection.execute(columns.where(run.id == run_id)).one()
+    lineage = [] if parent is None else [parent.hex()]
+    return sha256([config + lineage, sorted(rows, key=canonical_json)])
 
 
 def _blob_columns() -> tuple[Any, Any]:

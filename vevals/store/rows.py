@@ -6,14 +6,17 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from vevals.canonical import canonical_json, finite, sha256
 from vevals.store import blobs
-from vevals.types import ErrorKind, Estimate, FinishReason, Response, Run, RunStatus, Sample, Scored
+from vevals.types import ErrorKind, Estimate, FinishReason, Outcome, Response, Run, RunStatus, Sample, Scored
+
+Place = tuple[int, int]
+"""A row of a run: the number of the sample, and which repeat of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Answer:
     request: str
     response: Response
     cache_key: bytes | None = None
+    repeat: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,12 @@ class MetricRow:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it stands in the store. ``key`` is hexadecimal; its first 8 digits name the run on the command line."""
+    """A run as it stands in the store. ``key`` is hexadecimal; its first 8 digits name the run on the command line.
+
+    ``digest`` (hex) covers configuration and responses; it is empty while the run is not finished. ``parts``: hashes of
+    what makes runs comparable. ``total``: rows to be answered, samples x ``repeats``. ``parent``: digest of the frozen
+    run whose good rows this one began with, or empty.
+    """
 
     id: int
     key: str
@@ -59,6 +68,18 @@ class RunRow:
     started: int
     finished: int | None
     seconds: float
+    digest: str = ""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    model_identity: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    repeats: int = 1
+    attempt: int = 1
+    parent: str = ""
+
+    @property
+    def samples(self) -> int:
+        """Questions, however often each was asked."""
+        return self.total // self.repeats
 
     @property
     def title(self) -> str:
@@ -66,10 +87,67 @@ class RunRow:
         return f"{self.model} [{self.label}]" if self.label else self.model
 
 
+@dataclass(frozen=True, slots=True)
+class BaselineRow:
+    """One entry of the log of baselines. ``runs``: their digests (hex). ``at``: microseconds since 1970 (UTC)."""
+
+    id: int
+    name: str
+    set_digest: str
+    runs: tuple[str, ...]
+    who: str
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """One entry of the ledger; hashes are hexadecimal. ``body``: the verdict's JSON with its ``digest`` and ``prev``.
+
+    ``prev``: digest of the verdict written before, empty for the first. ``link``: hash over the link before and this
+    row. ``candidate``: digest of the set of runs that was judged. ``at``: microseconds since 1970 (UTC).
+    """
+
+    id: int
+    digest: str
+    prev: str
+    link: str
+    key: str
+    attempt: int
+    state: str
+    candidate: str
+    body: Mapping[str, Any]
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One row of a finished run, without its texts. ``content_hash`` is hexadecimal; ``cached``: the answer came from
+    the store. ``scores``: metric name -> outcome and value, None where there is no value.
+    """
+
+    sample_no: int
+    repeat: int
+    sample_id: str
+    content_hash: str
+    cluster: str | None
+    slices: Mapping[str, str]
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+    cached: bool
+    scores: Mapping[str, tuple[Outcome, float | None]]
+
+
 def run_key(run: Run) -> bytes:
-    """SHA-256 of what makes two runs the same run: equal keys continue each other, unequal ones never mix."""
+    """SHA-256 of what makes two runs the same run: equal keys continue each other, unequal ones never mix.
+
+    What is as it was before there were repeats is left out, so that runs of that time are still found.
+    """
+    later = {"repeats": (run.repeats, 1), "attempt": (run.attempt, 1), "parent": (run.parent, "")}
     return sha256(
         {
+            **{name: value for name, (value, before) in later.items() if value != before},
             "fingerprint": run.fingerprint,
             "model": dict(run.model_identity),
             "options": asdict(run.options),
@@ -113,6 +191,9 @@ def run_row(run: Run, benchmark_id: int) -> dict[str, Any]:
         "provenance": canonical_json(dict(run.provenance)),
         "started": now(),
         "seconds": 0.0,
+        "repeats": run.repeats,
+        "attempt": run.attempt,
+        "parent": bytes.fromhex(run.parent) or None,
     }
 
 
@@ -121,7 +202,7 @@ def response_row(answer: Answer, request: bytes, response: bytes) -> dict[str, A
     return {
         "run_id": answer.run_id,
         "sample_no": answer.sample_no,
-        "repeat": 0,
+        "repeat": answer.repeat,
         "request": request,
         "response": response,
         "answer": storable(given.answer),
@@ -135,6 +216,16 @@ def response_row(answer: Answer, request: bytes, response: bytes) -> dict[str, A
         "scored": int(bool(given.logprobs)),
         "tries": 1,
     }
+
+
+def place_of(row: RowMapping) -> Place:
+    return row["sample_no"], row["repeat"]
+
+
+def inherited_row(row: RowMapping, run_id: int, place: Place, given: Response) -> dict[str, Any]:
+    """A stored response as a row of another run, with the answer and the error of ``given``."""
+    changed = {"answer": storable(given.answer), "error": storable(given.error), "error_kind": given.error_kind}
+    return {**row, "run_id": run_id, "sample_no": place[0], "repeat": place[1], **changed}
 
 
 def cache_row(answer: Answer, response: bytes) -> dict[str, Any]:
@@ -185,11 +276,11 @@ def with_content(response: Response, content: str, scored: bool) -> Response:
     return replace(response, logprobs=logprobs, choice_tokens=tuple(numbers["tokens"]), greedy=tuple(numbers["greedy"]))
 
 
-def score_row(run_id: int, sample_no: int, metric_id: int, scored: Scored) -> dict[str, Any]:
+def score_row(run_id: int, place: Place, metric_id: int, scored: Scored) -> dict[str, Any]:
     return {
         "run_id": run_id,
-        "sample_no": sample_no,
-        "repeat": 0,
+        "sample_no": place[0],
+        "repeat": place[1],
         "metric_id": metric_id,
         "outcome": scored.outcome,
         "value": scored.value,
@@ -198,9 +289,12 @@ def score_row(run_id: int, sample_no: int, metric_id: int, scored: Scored) -> di
 
 
 def estimate_row(
-    run_id: int, metric_id: int, position: int, estimate: Estimate, rows: Sequence[tuple[int, Scored]]
+    run_id: int, metric_id: int, position: int, estimate: Estimate, rows: Sequence[tuple[Place, Scored]]
 ) -> dict[str, Any]:
-    used = sorted([scored.sample.id, 0, int(scored.outcome), scored.value] for _, scored in rows)
+    used = sorted(
+        ([scored.sample.id, place[1], int(scored.outcome), scored.value] for place, scored in rows),
+        key=lambda row: (row[0], row[1]),
+    )
     return {
         "run_id": run_id,
         "metric_id": metric_id,
@@ -221,6 +315,7 @@ def estimate_of(row: RowMapping) -> Estimate:
 
 
 def run_of(row: RowMapping) -> RunRow:
+    status = RunStatus(row["status"])
     return RunRow(
         id=row["id"],
         key=row["key"].hex(),
@@ -234,12 +329,24 @@ def run_of(row: RowMapping) -> RunRow:
         draw=row["draw"],
         seed=row["seed"],
         total=row["total"],
-        status=RunStatus(row["status"]),
+        status=status,
         provenance=json.loads(row["provenance"]),
         started=row["started"],
         finished=row["finished"],
         seconds=row["seconds"],
+        digest=hex_of(row["digest"]) if status is RunStatus.finished else "",
+        parts=json.loads(row["parts"]),
+        model_identity=json.loads(row["model_identity"]),
+        options=json.loads(row["config"])["options"],
+        repeats=row["repeats"],
+        attempt=row["attempt"],
+        parent=hex_of(row["parent"]),
     )
+
+
+def hex_of(value: bytes | None) -> str:
+    """A hash as it is written; empty where there is none."""
+    return "" if value is None else value.hex()
 
 
 def storable(value: str | None) -> str | None:

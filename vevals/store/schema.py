@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     Column,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -14,6 +17,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
+    text,
 )
 
 tables = MetaData()
@@ -78,6 +83,9 @@ runs = Table(
     Column("started", Integer, nullable=False),
     Column("finished", Integer),
     Column("seconds", Float, nullable=False),
+    Column("repeats", Integer, nullable=False, server_default=text("1")),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    Column("parent", LargeBinary(32)),
     Index("runs_by_benchmark", "benchmark_id", "status"),
 )
 
@@ -155,3 +163,51 @@ cache = Table(
     Column("created", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
+
+baselines = Table(
+    "baselines",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("set_digest", LargeBinary(32), nullable=False),
+    Column("runs", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Integer, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    tables,
+    Column("id", Integer, primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("prev", LargeBinary(32)),
+    Column("link", LargeBinary(32), nullable=False),
+    Column("key", LargeBinary(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("candidate", LargeBinary(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("at", Integer, nullable=False),
+    Index("verdicts_by_key", "key"),
+)
+
+
+def _append_only(table: Table, same: str) -> None:
+    """Refuse UPDATE, DELETE, and REPLACE of a row that is the ``same``, which SQLite does not count as a deletion."""
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table.name} are only added to'); END"
+    there = f"EXISTS (SELECT 1 FROM {table.name} WHERE {same})"
+
+    def add_triggers(_table: Table, connection: Connection, **_: Any) -> None:
+        for statement in (
+            f"CREATE TRIGGER {table.name}_no_update BEFORE UPDATE ON {table.name} {refuse}",
+            f"CREATE TRIGGER {table.name}_no_delete BEFORE DELETE ON {table.name} {refuse}",
+            f"CREATE TRIGGER {table.name}_no_replace BEFORE INSERT ON {table.name} WHEN {there} {refuse}",
+        ):
+            connection.execute(text(statement))
+
+    event.listen(table, "after_create", add_triggers)
+
+
+_append_only(baselines, "id = NEW.id")
+_append_only(verdicts, "id = NEW.id OR digest = NEW.digest")
