@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from vevals import board as boards
 from vevals import runner, session
 from vevals.benchmark import Benchmark
+from vevals.errors import VevalsError
 from vevals.models import Model, load_model
+from vevals.prices import load_prices
 from vevals.registry import open_registry
 from vevals.runner import Result, Silent, Slice
 from vevals.store import open_store
@@ -59,10 +61,33 @@ def run(
     return result
 
 
-def leaderboard(suite: str | None = None, *, db: str | Path | None = None) -> pandas.DataFrame:
-    """All finished runs as one row a model, best first (see ``vevals.board.to_frame``)."""
+def leaderboard(
+    suite: str | None = None, *, db: str | Path | None = None, frame: pandas.DataFrame | None = None
+) -> pandas.DataFrame:
+    """All finished runs, or the scores in ``frame``, as one row a model, best first (see ``vevals.board.to_frame``).
+
+    Args:
+        suite: only its benchmarks, with its weights.
+        frame: columns model, benchmark, value and sample, or low, high, scored, total (``vevals.board.from_frame``).
+
+    Raises:
+        VevalsError: no such suite, no results, or what is wrong in which column and row of ``frame``.
+    """
+    if frame is not None:
+        return boards.to_frame(_board_of_frame(frame, suite, db))
     with open_store(None if db is None else str(db), create=False) as store:
-        return boards.to_frame(session.board(store, open_registry() if suite else None, suite))
+        registry = open_registry() if suite else None
+        return boards.to_frame(session.board(store, registry, suite, prices=load_prices()))
+
+
+def _board_of_frame(frame: pandas.DataFrame, suite: str | None, db: str | Path | None) -> boards.Board:
+    if db is not None:
+        raise VevalsError("give db or frame, not both")
+    entries = boards.from_frame(frame)
+    if suite is None:
+        return boards.build(entries, {})
+    chosen = open_registry().suite(suite)
+    return boards.build(entries, chosen.weights, chosen.benchmarks)
 
 
 __all__ = ["leaderboard", "list_benchmarks", "load_benchmark", "load_model", "run"]

@@ -12,15 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from vevals import display
-from vevals.board import Board, Entry, Row
 from vevals.runner import Result
 from vevals.store import RunRow
-from vevals.types import Outcome
 
 LONGEST_CELL = 600
-WIDEST_MODEL = 30
-SCORE_WIDTH = 20
-MOST_TRUNCATED = 0.02
 
 
 def console() -> Console:
@@ -50,89 +45,6 @@ def cell(text: str) -> Text:
     return Text(shown)
 
 
-def print_board(board: Board, heading: str) -> None:
-    """The leaderboard: models with their overall score, then every benchmark with all models."""
-    out = console()
-    out.print(heading, style="bold")
-    out.print(_overall(board))
-    _print_benchmarks(board, out)
-    for line in _warnings(board):
-        out.print(cell(line), style="yellow")
-    if board.left_out:
-        out.print(f"\n{board.left_out} runs over other samples or versions are left out ('vevals leaderboard --runs').")
-    weights = ", ".join(f"{name} {weight:g}" for name, weight in board.weights.items())
-    out.print(
-        f"\noverall: chance = 0, perfect = 100; mean over domains, weights: {weights}.\n"
-        "Brackets: 95% intervals. Two models whose intervals overlap are not told apart here.",
-        style="dim",
-    )
-
-
-def _warnings(board: Board) -> list[str]:
-    """Where the token limit cut off so many replies that the score measures the limit."""
-    cut: dict[str, list[str]] = {}
-    for row in board.rows:
-        for name, entry in row.cells.items():
-            if entry.outcomes.get(Outcome.truncated, 0) > MOST_TRUNCATED * entry.estimate.total:
-                cut.setdefault(row.model, []).append(name)
-    return [
-        f"\n{model}: more than {100 * MOST_TRUNCATED:.0f}% of the replies were cut off on {', '.join(names)}; "
-        "such a score measures the token limit."
-        for model, names in cut.items()
-    ]
-
-
-def _overall(board: Board) -> Table:
-    made = table("model", "overall", "tokens in/out", "model time", right=("tokens in/out", "model time"))
-    for row in board.rows:
-        score = row.overall
-        shown = display.points(score.value, score.low, score.high) if score else row.problem
-        made.add_row(cell(row.model), shown, _tokens(row), display.duration(row.seconds))
-    return made
-
-
-def _tokens(row: Row) -> str:
-    """Tokens of this model's own work, with the number of answers that came from the store's cache instead."""
-    cached = row.tokens("cached")
-    if cached and cached == row.tokens("present"):
-        return f"{cached:,} cached"
-    spent = f"{row.tokens('input_tokens'):,}/{row.tokens('output_tokens'):,}"
-    return f"{spent} +{cached:,} cached" if cached else spent
-
-
-def _print_benchmarks(board: Board, out: Console) -> None:
-    """A heading and a small table for each benchmark, all with the same column widths."""
-    width = min(WIDEST_MODEL, max(len(row.model) for row in board.rows))
-    for name in board.benchmarks:
-        rows = [row for row in board.rows if name in row.cells]
-        rows.sort(key=lambda row: _worst_last(row.cells[name].estimate.value))
-        if not rows:
-            continue
-        entry = rows[0].cells[name]
-        chance = f", chance {100 * entry.chance:.0f}%" if entry.chance else ""
-        chance += f", first {entry.part[0]} rows only" if entry.part[0] else ""
-        out.print(Text.assemble(("\n" + name, "bold"), (f"  {entry.metric}{chance}", "dim")))
-        made = Table.grid(padding=(0, 2, 0, 0))
-        made.add_column(width=width, overflow="fold")
-        made.add_column(width=SCORE_WIDTH)
-        made.add_column(overflow="fold")
-        for row in rows:
-            made.add_row(*_score_cells(row, row.cells[name]))
-        out.print(made)
-
-
-def _worst_last(value: float) -> float:
-    return math.inf if math.isnan(value) else -value
-
-
-def _score_cells(row: Row, entry: Entry) -> tuple[Text, str, str]:
-    rows = f"{entry.estimate.scored} of {entry.estimate.total} scored"
-    why = entry.estimate.method if math.isnan(entry.estimate.low) else ""
-    parts = [rows, display.outcomes(dict(entry.outcomes)), display.whatever(entry.estimate), why]
-    notes = ", ".join(filter(None, parts))
-    return cell(row.model), display.percent(entry.estimate), notes
-
-
 def print_runs(runs: Sequence[RunRow]) -> None:
     """All runs of the store, a line each."""
     made = table("run", "benchmark", "model", "samples", "state")
@@ -144,7 +56,7 @@ def print_runs(runs: Sequence[RunRow]) -> None:
 def _selection(run: RunRow) -> str:
     if run.limit:
         return f"first {run.limit}"
-    return f"{run.draw} drawn, seed {run.seed}" if run.draw else f"all {run.total}"
+    return f"{run.draw} drawn, seed {run.seed}" if run.draw else f"all {run.samples}"
 
 
 def print_samples(run: RunRow, metric: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -195,6 +107,9 @@ def result_record(result: Result) -> dict[str, Any]:
         "limit": run.limit,
         "draw": run.draw,
         "seed": run.seed,
+        "repeats": run.repeats,
+        "attempt": run.attempt,
+        "digest": run.digest,
         "total": run.total,
         "asked": result.asked,
         "estimates": estimates,

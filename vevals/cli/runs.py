@@ -40,6 +40,14 @@ def run(
     draw: Annotated[int | None, typer.Option(min=1, help="Only N samples, the same ones for the same seed.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of --draw and of sampling.")] = 0,
     label: Annotated[str, typer.Option(help="A name that keeps this run apart from equal ones.")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Ask every sample so often, each time with its own seed.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(help="How freely replies are drawn; 0: the likeliest.", show_default="0")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="A further attempt at a finished run, with new seeds.")
+    ] = False,
+    attempt: Annotated[int, typer.Option(min=1, help="Go on with attempt N that --again began.")] = 1,
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the terms of restricted data.")
     ] = False,
@@ -55,9 +63,11 @@ def run(
     from vevals.runner import Slice
     from vevals.store import open_store
 
-    part = Slice(limit, draw, seed, label)
-    selection = session.select(open_registry(benchmarks or []), suite, benchmark or [], part)
+    part = Slice(limit, draw, seed, label, repeats, attempt, again)
+    selection = session.select(open_registry(benchmarks or []), suite, benchmark or [], part, temperature)
     models = session.prepare(selection, list(dict.fromkeys(model)), accept_license)
+    if session.repeats_likeliest(selection) and not quiet:
+        print("Note: without --temperature, repeats of a model that draws nothing say nothing new.", file=sys.stderr)
     watch = watcher(quiet)
     results: list[Result] = []
     with open_store(db) as store:
@@ -77,25 +87,37 @@ def run(
 
 def leaderboard(
     suite: SuiteName = None,
+    domain: Annotated[str | None, typer.Option(help="Only the benchmarks of this domain.")] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option("--benchmark", "-b", help="Only this benchmark or pattern; repeatable.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="SLICE", help="Scores for each value of a slice instead.")] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = Format.table,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
     db: Db = None,
     benchmarks: Folders = None,
     json: Json = False,
 ) -> None:
-    """Compare all models of the results database: scores with intervals, domain by domain."""
+    """Compare all models of the results database: which rank each can have, scores with intervals, cost and speed."""
     from vevals import session
     from vevals.cli import output
+    from vevals.errors import BenchmarkError
+    from vevals.prices import load_prices
     from vevals.registry import open_registry
     from vevals.store import open_store
 
+    if domain and benchmark:
+        raise BenchmarkError("give --domain or --benchmark, not both")
     with open_store(db, create=False) as store:
         if runs:
             listed = store.runs()
             return output.print_json([_run_record(run) for run in listed]) if json else output.print_runs(listed)
-        board = session.board(store, open_registry(benchmarks or []) if suite else None, suite)
-        heading = f"Leaderboard of suite {suite}" if suite else "Leaderboard of everything"
-        return _print_board(board, heading, Format.json if json else format)
+        registry = open_registry(benchmarks or []) if suite else None
+        only = [domain] if domain else benchmark or ["*"]
+        board = session.board(store, registry, suite, only, load_prices())
+    part = ", ".join(only) if only != ["*"] else ""
+    heading = f"Leaderboard of {', '.join(filter(None, [f'suite {suite}' if suite else '', part])) or 'everything'}"
+    return _print_board(board, heading, Format.json if json else format, by)
 
 
 def samples(
@@ -153,34 +175,42 @@ def _say_how_to_resume(watch: Lines | Bar) -> None:
 
 def _print_results(results: list[Result], board: Board, where: str, causes: list[str], json: bool) -> None:
     from vevals.cli import output
+    from vevals.cli.board import print_board
 
     if json:
         output.print_json([output.result_record(result) for result in results])
         return
-    output.print_board(board, "Leaderboard of this command")
+    print_board(board, "Leaderboard of this command")
     failures = sum(result.failures for result in results)
     if failures:
-        print(f"\n{failures} samples have no score; the same command asks again what may pass. First of each run:")
+        attempt = max(result.run.attempt for result in results)
+        command = f"the same command with --attempt {attempt}, without --again," if attempt > 1 else "the same command"
+        print(f"\n{failures} samples have no score; {command} asks again what may pass. First of each run:")
         for cause in causes:
             output.console().print(output.cell(f"  {cause}"))
     print(f"\nResults: {where}\nLook at single answers: vevals samples {results[0].run.key[:8]}")
 
 
-def _print_board(board: Board, heading: str, format: Format) -> None:
+def _print_board(board: Board, heading: str, format: Format, by: str | None) -> None:
     from vevals import board as boards
+    from vevals.cli import board as printed
     from vevals.cli import output
     from vevals.errors import StoreError
 
     if not board.rows:
         raise StoreError("there is no finished run of this to show; 'vevals leaderboard --runs' lists what there is")
-    if format is Format.table:
-        output.print_board(board, heading)
-    elif format is Format.markdown:
-        print(boards.to_markdown(board), end="")
+    scores = boards.by_slice(board, by) if by else []
+    records = boards.slice_records(scores) if by else boards.to_records(board)
+    if format is Format.json:
+        output.print_json(records)
     elif format is Format.csv:
-        print(boards.to_csv(board), end="")
+        print(boards.csv_of(records), end="")
+    elif format is Format.markdown:
+        print(boards.slice_markdown(scores) if by else boards.to_markdown(board), end="")
+    elif by:
+        printed.print_slices(scores, f"{heading}, by {by}")
     else:
-        output.print_json(boards.to_records(board))
+        printed.print_board(board, heading)
 
 
 def _run_record(run: RunRow) -> dict[str, object]:
