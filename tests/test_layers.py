@@ -15,16 +15,17 @@ LAYERS = [
     {"types", "errors"},
     {"engine", "statistics", "catalogue", "extract", "prompt", "canonical", "display", "places"},
     {"metrics", "models", "store", "data", "spec"},
-    {"benchmark", "registry", "board", "check", "licences", "provenance"},
-    {"runner", "session", "api"},
-    {"cli", "__main__"},
+    {"evidence", "prices", "usage"},
+    {"benchmark", "registry", "board", "check", "compare", "gate", "licences", "provenance"},
+    {"runner", "session", "runsets", "flips", "release", "planning", "extend", "rescore", "api"},
+    {"cli", "__main__", "pytest_plugin"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 HOMES = {
     "torch": {"engine", "models"},
     "transformers": {"engine", "models"},
     "sqlalchemy": {"store"},
-    "pydantic": {"spec"},
+    "pydantic": {"spec", "gate"},
     "yaml": {"spec"},
     "jinja2": {"prompt", "engine"},
     "typer": {"cli"},

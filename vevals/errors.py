@@ -10,8 +10,9 @@
     |-- MetricError          an unknown metric, or an option that it does not have
     |-- ModelError           a model that cannot be loaded, or one that stopped as a whole
     |   `-- MissingExtra     an optional dependency is not installed
-    `-- StoreError           a database that cannot be read or written
-        `-- RunLocked        another process is writing the same run
+    |-- StoreError           a database that cannot be read or written
+    |   `-- RunLocked        another process is writing the same run
+    `-- PolicyError          a release gate's policy that cannot be used
 """
 
 from __future__ import annotations
@@ -67,3 +68,7 @@ class StoreError(VevalsError):
 
 class RunLocked(StoreError):
     """Another process is writing the same run."""
+
+
+class PolicyError(VevalsError):
+    """A release gate's policy that cannot be used: file and line, what, and what to do."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vevals.errors import BenchmarkError
 
 DEEPEST = 20
+MOST_VALUES = 100_000
 Named = str | dict[str, dict[str, Any]]
 Lines = Mapping[tuple[str | int, ...], int]
 
@@ -151,48 +152,66 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
     Raises:
         BenchmarkError: not readable, not UTF-8, not YAML, or a key twice.
     """
+    return parse_yaml(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of ``path``, which is UTF-8 with or without a byte-order mark; BenchmarkError if it is not."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BenchmarkError(f"{path}:{line}: the file is not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_yaml(text: str, path: Path | str, text_keys: Collection[str] = TEXT_KEYS) -> tuple[Any, Lines]:
+    """As ``read_yaml``, from a text; ``path`` is how errors name it, values below ``text_keys`` are texts."""
+    try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[tuple[str | int, ...], int] = {}
         if node is None:
             raise BenchmarkError(f"{path}: the file is empty")
         _collect_lines(node, (), lines, path)
-        _keep_texts(node, False)
+        _keep_texts(node, text_keys, False)
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = str(error.problem or error)
         hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
         raise BenchmarkError(f"{path}:{line}: not valid YAML: {problem}{hint}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise BenchmarkError(f"{path}:{line}: the file is not UTF-8; save it as UTF-8") from error
-    except yaml.YAMLError as error:
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise BenchmarkError(
+            f"{path}:{line}: the character U+{ord(text[error.position]):04X} is not allowed"
+        ) from error
+    except (RecursionError, ValueError) as error:
         raise BenchmarkError(f"{path}: not valid YAML: {error}") from error
-    except OSError as error:
-        raise BenchmarkError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _keep_texts(node: yaml.Node, text: bool) -> None:
-    """Mark scalars that are texts as such: keys, and values below ``TEXT_KEYS``."""
+def _keep_texts(node: yaml.Node, text_keys: Collection[str], text: bool) -> None:
+    """Mark scalars that are texts as such: keys, and values below ``text_keys``."""
     if isinstance(node, yaml.ScalarNode) and text and node.value:
         node.tag = "tag:yaml.org,2002:str"
     elif isinstance(node, yaml.SequenceNode):
         for child in node.value:
-            _keep_texts(child, text)
+            _keep_texts(child, text_keys, text)
     elif isinstance(node, yaml.MappingNode):
         for key, child in node.value:
-            _keep_texts(key, True)
-            _keep_texts(child, text or key.value in TEXT_KEYS)
+            _keep_texts(key, text_keys, True)
+            _keep_texts(child, text_keys, text or key.value in text_keys)
 
 
 def _collect_lines(
-    node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], path: Path
+    node: yaml.Node, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], path: Path | str
 ) -> None:
     lines[at] = node.start_mark.line + 1
     if len(at) > DEEPEST:
         raise BenchmarkError(f"{path}:{lines[at]}: nested too deeply, or an alias that contains itself")
+    if len(lines) > MOST_VALUES:
+        raise BenchmarkError(f"{path}:{lines[at]}: more than {MOST_VALUES:,} values, counting aliases")
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             _collect_lines(child, (*at, index), lines, path)
@@ -206,37 +225,49 @@ def _collect_lines(
             lines[inner] = line
 
 
-def validate(model: type[Model], document: Any, lines: Lines, path: Path, at: tuple[str | int, ...] = ()) -> Model:
+def validate(
+    model: type[Model], document: Any, lines: Lines, path: Path | str, at: tuple[str | int, ...] = ()
+) -> Model:
     """``document`` as ``model``, or a BenchmarkError that names file, line, key and a near miss."""
     if not isinstance(document, Mapping):
         raise BenchmarkError(f"{path}:{lines.get(at, 1)}: expected 'key: value' lines")
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise BenchmarkError(_first_problem(error, model, lines, path, at)) from None
+        first = min(error.errors(), key=_vagueness)
+        steps = _steps(first["loc"], model, lines, at)
+        raise BenchmarkError(f"{path}:{_line_of((*at, *steps), lines)}: {_sentence(first, model, steps)}") from None
 
 
-def _first_problem(
-    error: ValidationError, model: type[BaseModel], lines: Lines, path: Path, at: tuple[str | int, ...]
-) -> str:
-    first = min(error.errors(), key=_vagueness)
-    steps = [step for step in first["loc"] if (*at, step) in lines or isinstance(step, int) or step in _keys(model)]
-    line = _line_of((*at, *first["loc"]), lines)
-    name = ".".join(str(step) for step in (steps or first["loc"]) if step not in ("str", "DataFiles", "SuiteEntry"))
-    if first["type"] == "extra_forbidden":
-        known = _keys(model) if len(first["loc"]) == 1 else []
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        return f"{path}:{line}: unknown key '{first['loc'][-1]}'{hint}"
-    if first["type"] == "missing":
-        return f"{path}:{line}: '{name}' is missing"
-    message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
-    return f"{path}:{line}: '{name}': {message[0].lower()}{message[1:]}"
+def _sentence(problem: Mapping[str, Any], model: type[BaseModel], steps: tuple[str | int, ...]) -> str:
+    """What is wrong, in words for somebody who does not know Python."""
+    kind, name = problem["type"], ".".join(map(str, steps))
+    if kind == "extra_forbidden":
+        known = [key for one in _models_at(model, problem["loc"][:-1]) for key in _keys(one)]
+        return f"unknown key '{problem['loc'][-1]}'{near_miss(problem['loc'][-1], known)}"
+    if kind == "missing":
+        return f"'{name}' is missing"
+    if kind == "literal_error":
+        expected = problem["ctx"]["expected"]
+        hint = near_miss(problem["input"], expected.split("'")[1::2])
+        return f"'{name}' is {problem['input']!r}; use {expected}{hint}"
+    message = _PLAIN.get(kind, problem["msg"].removeprefix("Value error, "))
+    return f"'{name}': {message[0].lower()}{message[1:]}"
+
+
+def near_miss(word: object, known: Collection[str]) -> str:
+    """``; did you mean 'title'?`` where one of ``known`` is close, else nothing."""
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 _PLAIN = {
     "tuple_type": "write a list, as in [one, two]",
     "float_parsing": "write a number, with a decimal point",
+    "float_type": "write a number, with a decimal point",
+    "bool_type": "write true or false",
+    "string_too_short": "write something: it is empty",
+    "too_short": "write at least one",
     "model_type": "write 'key: value' lines below it",
     "model_attributes_type": "write 'key: value' lines below it",
     "dict_type": "write 'key: value' lines below it",
@@ -250,7 +281,36 @@ def _vagueness(problem: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _steps(
+    location: tuple[str | int, ...], model: type[BaseModel], lines: Lines, at: tuple[str | int, ...]
+) -> tuple[str | int, ...]:
+    """The part of pydantic's ``location`` that stands in the file: without the names of union members."""
+    steps: tuple[str | int, ...] = ()
+    for depth, step in enumerate(location):
+        fields = [key for one in _models_at(model, location[:depth]) for key in _keys(one)]
+        if isinstance(step, int) or step in fields or (*at, *steps, step) in lines:
+            steps = (*steps, step)
+    return steps
+
+
+def _models_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[type[BaseModel]]:
+    """The models that can stand at ``location`` below ``model``."""
+    models = [model]
+    for step in location:
+        fields = [field for one in models for name, field in one.model_fields.items() if step in (name, field.alias)]
+        if fields:
+            models = [found for field in fields for found in _models_in(field.annotation)]
+    return models
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    inner = get_args(annotation)
+    if inner:
+        return [found for part in inner for found in _models_in(part)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
 
 
 def _line_of(location: tuple[str | int, ...], lines: Lines) -> int:

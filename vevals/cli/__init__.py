@@ -11,7 +11,7 @@ import sys
 import typer
 
 from vevals import __version__
-from vevals.cli import browse, data, runs
+from vevals.cli import browse, compare, data, gate, rescore, runs
 from vevals.errors import VevalsError
 
 INTERNAL = 70
@@ -32,6 +32,10 @@ app.command()(browse.new)
 app.command()(runs.run)
 app.command()(runs.leaderboard)
 app.command()(runs.samples)
+app.command()(compare.compare)
+app.command()(rescore.rescore)
+app.add_typer(gate.app, name="gate")
+app.add_typer(gate.baselines, name="baseline")
 app.add_typer(data.app, name="data")
 
 
