@@ -17,9 +17,11 @@ from vevals.evidence import Floats, RunSet
 from vevals.gate.plan import Plan, Subject, plan
 from vevals.gate.questions import Part, Question, Setting, ask
 from vevals.gate.terms import RESERVED, SCORE, Check, Limit, Policy
+from vevals.prices import Prices, load_prices
 from vevals.registry import Registry, open_registry
 from vevals.statistics.clusters import design_effect, group, sums_and_sizes
 from vevals.store import Store, open_store
+from vevals.usage import COST, PER, column
 
 NOTHING = "selects no benchmark that is known here: INVALID"
 
@@ -130,7 +132,8 @@ def _whole_set(benchmark: Benchmark, wanted: Sequence[str]) -> bool:
 def _of_pilot(policy: Policy, source: Source) -> list[Subject]:
     with open_store(source.db, create=False) as store:
         setting = _pilot(store, policy, source)
-        return [_taught(question) for question in ask(setting).questions]
+        prices = load_prices()
+        return [_taught(question, prices) for question in ask(setting).questions]
 
 
 def _pilot(store: Store, policy: Policy, source: Source) -> Setting:
@@ -141,22 +144,30 @@ def _pilot(store: Store, policy: Policy, source: Source) -> Setting:
     return Setting(policy, ours, ours if theirs is None else theirs, release.suites_of(policy, source.folders))
 
 
-def _taught(question: Question) -> Subject:
+def _usd_per_sample(question: Question, prices: Prices) -> float | None:
+    """The mean price of a sample of the candidate, over the answers that cost something."""
+    found = [column(part.candidate, COST, prices) for part in question.parts]
+    values = [one.values[~np.isnan(one.values)] for one in found if one is not None]
+    everything = np.concatenate(values) if values else np.array([])
+    return float(everything.mean()) / PER if len(everything) else None
+
+
+def _taught(question: Question, prices: Prices) -> Subject:
     check, limit = question.check, question.limit
     label = " · ".join([question.benchmark, *(f"{key}={value}" for key, value in question.where.items())])
     if question.problem:
         return Subject(check, limit, label, None, problem=question.problem)
     n = sum(len(part.candidate.ids) for part in question.parts)
-    part = question.parts[0]
+    part, usd = question.parts[0], _usd_per_sample(question, prices)
     if part.metric not in part.candidate.columns or part.candidate.columns[part.metric].statistic is not None:
         return Subject(check, limit, label, n, whole_set=part.metric in part.candidate.columns)
     if limit.kind == "no_worse_than":
         variance, deff = _differences(question.parts)
-        return Subject(check, limit, label, n, variance=variance, deff=deff)
+        return Subject(check, limit, label, n, variance=variance, deff=deff, usd_per_sample=usd)
     column = part.candidate.columns[part.metric]
     low, high = sorted((column.worst, column.best))
     rate = (float(np.nanmean(column.means)) - low) / (high - low)
-    return Subject(check, limit, label, n, rate=rate if limit.kind == "at_least" else 1 - rate)
+    return Subject(check, limit, label, n, usd_per_sample=usd, rate=rate if limit.kind == "at_least" else 1 - rate)
 
 
 def _differences(parts: Sequence[Part]) -> tuple[float | None, float]:

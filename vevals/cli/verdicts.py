@@ -207,6 +207,9 @@ def _print_joint(plan: Plan) -> None:
     out.print(f"An unchanged model passes {one_or_all} in {_share(plan.joint)}{unknown}.", style="bold")
     if known > 1 and plan.joint < SAFE_POWER:
         out.print(f"For 95% together each of them needs {_share(plan.each)}.")
+    if plan.samples is not None and not plan.unknown:
+        money = "" if plan.usd is None else f", about ${plan.usd:,.2f}"
+        out.print(f"A run that passes in 95% takes {plan.samples:,} samples{money}.")
 
 
 def _limit(one: Forecast) -> str:
@@ -234,6 +237,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "exit_code": plan.exit_code,
         "joint_power": plan.joint,
         "power_needed_of_each": plan.each,
+        "samples_for_95_percent": plan.samples,
+        "usd_for_95_percent": plan.usd,
         "checks": [_forecast_record(one) for one in plan.forecasts],
     }
 

@@ -22,8 +22,9 @@ class Subject:
     """One check instance to be planned: so many samples of a benchmark.
 
     ``variance``: of a sample's paired difference (for rates: the discordance); ``rate``: of a floor or ceiling,
-    oriented so that higher is better, in shares of the metric's range. None where no pilot tells. ``problem``: why it
-    cannot pass. ``whole_set``: the metric is a score of the whole set, whose variance no formula here knows.
+    oriented so that higher is better, in shares of the metric's range; ``usd_per_sample``: of the pilot. None where no
+    pilot tells. ``problem``: why it cannot pass. ``whole_set``: the metric is a score of the whole set, whose variance
+    no formula here knows.
     """
 
     check: Check
@@ -35,6 +36,7 @@ class Subject:
     deff: float = 1.0
     problem: str = ""
     whole_set: bool = False
+    usd_per_sample: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,27 @@ class Plan:
     def blocking(self) -> list[Forecast]:
         """Forecasts of the checks that decide."""
         return [one for one in self.forecasts if one.subject.check.severity == "block"]
+
+    @property
+    def samples(self) -> int | None:
+        """Samples of all benchmarks of a run that passes in 95%, None where one is not known."""
+        needed = self._needed()
+        return None if None in needed.values() else sum(n for n in needed.values() if n is not None)
+
+    @property
+    def usd(self) -> float | None:
+        """What these samples cost at the pilot's price, None where that is not known."""
+        prices = {one.subject.benchmark: one.subject.usd_per_sample for one in self.blocking}
+        costs = [n * usd for name, n in self._needed().items() if n is not None and (usd := prices[name]) is not None]
+        return sum(costs) if costs and len(costs) == len(prices) else None
+
+    def _needed(self) -> dict[str, int | None]:
+        """The most that a blocking check wants of each benchmark."""
+        found: dict[str, int | None] = {}
+        for one in self.blocking:
+            known, wanted = found.get(one.subject.benchmark, 0), one.needed[1]
+            found[one.subject.benchmark] = None if known is None or wanted is None else max(known, wanted)
+        return found
 
     @property
     def exit_code(self) -> int:
