@@ -303,3 +303,13 @@ def test_equal_evidence_gives_the_equal_digest_whatever_the_day_and_json_comes_b
     assert one.digest == other.digest == digest_of(one.to_json())
     assert from_json(one.to_json()).to_json() == one.to_json()
     assert judged(policy(margin(0.031)), *sides).digest != one.digest
+
+
+@pytest.mark.parametrize("right", [0, 30, 60])
+def test_a_mean_of_floors_rests_on_the_plus_2_means_of_its_parts(right: int) -> None:
+    parts = [evidence(column(answers(right, 60 - right)), benchmark=f"legal/b{k}") for k in range(2)]
+    check = "- {id: mean, select: {metric: score}, combine: mean, at_least: 0.5}"
+    (instance,) = judged(policy(check), runs(*parts)).instances
+    middle = (right + 1) / 62
+    error = math.sqrt(((right + 1) / 62 - middle**2) / 62)  # of one part
+    assert instance.low == pytest.approx(middle - 1.644854 * error / math.sqrt(2), abs=1e-6)

@@ -388,11 +388,19 @@ def _mean(question: Question, limit: Limit, levels: Levels, prices: Prices) -> M
     return Measured(merged, singles[0].sign, singles[0].limit, observed, *(counts if paired else (None, None)))
 
 
+def _centre(one: Bounds, alpha: float) -> float:
+    """M of plus-2, read off the bound that the metric's range has not cut."""
+    from scipy.special import ndtri, stdtrit
+
+    width = float(ndtri(1 - alpha) if one.clusters is None else stdtrit(one.clusters + 1, 1 - alpha)) * one.se
+    return one.high - width if one.estimate - one.low < one.high - one.estimate else one.low + width
+
+
 def _stratified(found: Sequence[Bounds], limit: float, alpha: float) -> Bounds:
     from scipy.special import ndtr, ndtri
 
     count, z = len(found), float(ndtri(1 - alpha))
-    centre = sum((one.low + one.high) / 2 for one in found) / count
+    centre = sum(_centre(one, alpha) for one in found) / count
     se = math.sqrt(sum(one.se**2 for one in found)) / count
     return Bounds(
         estimate=sum(one.estimate for one in found) / count,
