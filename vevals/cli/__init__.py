@@ -18,8 +18,9 @@ INTERNAL = 70
 
 app = typer.Typer(
     name="vevals",
-    help="Evaluate language models on business benchmarks: run suites and compare on a leaderboard.",
-    epilog="Exit codes: 0 done, 1 done but see the output, 2 wrong usage or input, 70 a bug, 130 interrupted.",
+    help="Evaluate language models on business benchmarks: run suites, compare models, gate releases.",
+    epilog="Exit codes: 0 done, 1 done but see the output, 2 wrong usage or input, 70 a bug, 130 interrupted. Those of "
+    "'vevals gate' are a verdict: see its help.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -46,7 +46,10 @@ def compare(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Compare the candidate A with the baseline B on the samples that both answered. Differences are A minus B."""
+    """Compare two models sample by sample.
+
+    A is the candidate, B what it is measured against; differences are A minus B, on the samples that both answered.
+    """
     from vevals import compare as comparing
     from vevals import prices, runsets
     from vevals.cli import output

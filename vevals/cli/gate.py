@@ -70,7 +70,10 @@ def run(
     benchmarks: Folders = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the verdict.")] = False,
 ) -> None:
-    """Run what is missing, judge, and under 'on_inconclusive: extend' ask more samples until it is decided."""
+    """Run what is missing, then judge.
+
+    Under 'on_inconclusive: extend' or 'stop_early' more samples are asked until it is decided or the budget ends.
+    """
     from vevals import extend
     from vevals.cli import verdicts
     from vevals.cli.progress import watcher
@@ -102,7 +105,10 @@ def plan(
     benchmarks: Folders = None,
     json: Json = False,
 ) -> None:
-    """Say before any model is loaded whether the policy can be passed, and how often an unchanged model would pass."""
+    """Say whether a policy can be passed at all.
+
+    Before any model is loaded: what can never pass, how often an unchanged model would, how many samples it takes.
+    """
     from vevals import planning
     from vevals.cli import output, verdicts
     from vevals.gate.policy import load_policy
@@ -125,7 +131,10 @@ def explain(
     flips: Annotated[int, typer.Option(min=0, help="Flipped samples to show of each instance.")] = 5,
     db: Db = None,
 ) -> None:
-    """Show what is behind a verdict: how each number was computed, which samples flipped, the worst slices."""
+    """Show what is behind a verdict.
+
+    How each number was computed, which samples flipped, the worst slices first.
+    """
     from vevals import release
     from vevals.cli import verdicts
     from vevals.store import open_store
@@ -141,9 +150,9 @@ def verify(
     verdict: Annotated[str, typer.Argument(help="A verdict file, or the first digits of a verdict's digest.")],
     db: Db = None,
 ) -> None:
-    """Recompute a verdict from the stored answers and scores, offline.
+    """Recompute a verdict from stored answers.
 
-    Exit codes: 0 the same, 1 not the same, 4 evidence missing.
+    Offline, from the database alone. Exit codes: 0 the same, 1 not the same, 4 evidence missing.
     """
     from vevals import release
     from vevals.cli import verdicts
@@ -166,7 +175,10 @@ def aa(
     db: Db = None,
     benchmarks: Folders = None,
 ) -> None:
-    """Two runs of one model: how often would the gate pass, or fail, a release without a change?"""
+    """Judge a model against itself.
+
+    Two runs of one model: how often would the gate pass, or fail, a release without a change?
+    """
     from vevals import release
     from vevals.cli import verdicts
     from vevals.gate.policy import load_policy
@@ -186,7 +198,10 @@ def log(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """List the ledger: every verdict that was ever reached in this store, and whether its chain is whole."""
+    """List every verdict of this store.
+
+    This is the ledger; exit code 1 if its chain is broken.
+    """
     from vevals.cli import output, verdicts
     from vevals.gate.verdict import digest_of
     from vevals.store import open_store

@@ -30,7 +30,10 @@ def rescore(
     benchmarks: Folders = None,
     json: Json = False,
 ) -> None:
-    """Score stored replies anew where a metric or extractor has changed. No model is asked; the old runs stay."""
+    """Score stored replies anew, without a model.
+
+    For runs whose metric or extractor has changed; the old runs stay, and it is told which verdicts move.
+    """
     from vevals import release
     from vevals.cli import output, verdicts
     from vevals.registry import open_registry
