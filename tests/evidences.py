@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ def column(
     return Column(name, worst, best, binary, grid, outcomes)
 
 
+_SERIAL = count()
+
+
 @cache
 def _names(n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ids and contents of n samples."""
@@ -59,7 +62,7 @@ def evidence(
     ids, contents = _names(n)
     ones = np.ones((n, repeats))
     usage = Usage(100 * ones, 10 * ones, ones if seconds is None else seconds, ones < 0)
-    digest = hashlib.sha256(b"".join([benchmark.encode(), *(one.values.tobytes() for one in listed)])).hexdigest()
+    digest = sha256_hex([benchmark, model, next(_SERIAL)])
     return Evidence(
         benchmark=benchmark,
         runs=(RunFact(key=digest, digest=digest, model=model, model_hash=sha256_hex(model)),),

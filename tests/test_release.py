@@ -117,7 +117,7 @@ def test_the_longest_of_nested_draws_counts_and_others_are_ambiguous(place: Plac
 def test_two_models_under_one_label_are_ambiguous(place: Place) -> None:
     place.run(GOOD, label="x")
     place.run(SAME, label="x")
-    assert "ambiguous" in runsets.load(place.store, "x").problems["test/capitals"]
+    assert "several models" in runsets.load(place.store, "x").problems["test/capitals"]
     with pytest.raises(StoreError, match="cannot be a baseline"):
         release.set_baseline(place.store, "prod", runsets.load(place.store, "x"), "me", "why")
 
@@ -452,3 +452,96 @@ def test_metrics_that_are_gone_leave_the_board_standing(place: Place) -> None:
         connection.commit()
     assert not runsets.has_current_metrics(place.store, run)
     assert len(session.board(place.store).rows) == 1
+
+
+# -- ways to buy a pass --------------------------------------------------------------------------------------------
+
+
+def test_the_best_of_several_unjudged_runs_is_judged_with_all_of_them(place: Place) -> None:
+    place.baseline()
+    runs = [place.run(SAME), *(place.run(SAME, again=True) for _ in range(3))]
+    verdict = place.judge(runs[2].key[:8]).verdict
+    assert verdict.attempt == 4
+    assert verdict.instances[0].alpha == pytest.approx(0.05 / 8)
+    assert release.verify(place.store, verdict).exit_code == 0
+
+
+def test_a_baseline_of_the_same_model_is_no_attempt_of_the_candidate(place: Place) -> None:
+    place.baseline()
+    place.run(GOOD, again=True)
+    again = [run for run in place.store.runs() if run.attempt == 2]
+    verdict = place.judge(again[0].key[:8]).verdict
+    assert (verdict.attempt, len(verdict.candidate["runs"])) == (1, 1)
+
+
+def test_looking_at_growing_draws_is_trying_again_unless_the_method_allows_it(place: Place) -> None:
+    place.baseline()
+    attempts = []
+    for draw in (60, 120, None):
+        place.run(SAME, draw=draw)
+        attempts.append(place.judge().verdict.attempt)
+    assert attempts == [1, 2, 3]
+    anytime = policy(head="statistics: {method: anytime}")
+    assert place.judge(rules=anytime).verdict.attempt == 1
+
+
+def test_another_name_or_seed_of_the_policy_does_not_reset_the_attempts(place: Place) -> None:
+    place.baseline()
+    place.run(SAME, draw=60)
+    place.judge()
+    place.run(SAME)
+    renamed = POLICY.replace("name: capitals", "name: other").format(margin=0.1, head="statistics: {seed: 9}", tail="")
+    assert place.judge(rules=parse_policy(renamed, "g.yaml")).verdict.attempt == 2
+
+
+def test_draws_of_other_samples_are_pooled_on_the_union(place: Place) -> None:
+    place.baseline()
+    place.run(SAME, draw=60, seed=1)
+    other = place.run(SAME, draw=60, seed=2)
+    (instance,) = place.judge(other.key[:8]).verdict.instances
+    assert 60 < instance.n < 121
+    assert place.judge(other.key[:8]).verdict.reasons == ()
+
+
+def test_a_required_ledger_must_be_older_than_the_candidate(place: Place) -> None:
+    place.run(SAME)
+    place.baseline()
+    rules = policy(head="ledger: required")
+    assert "requires the ledger" in place.judge(rules=rules).verdict.reasons[0]
+    other = f"{SAME}1"
+    place.run(other)
+    assert place.judge(other, rules).verdict.exit_code == 0
+
+
+def test_a_baseline_that_cannot_be_had_is_no_first_release(place: Place) -> None:
+    place.run(SAME)
+    floor = "  - {id: floor, select: {metric: accuracy}, at_least: 0.5}"
+    first = POLICY.replace("{{ref: prod}}", "{{ref: prod, on_missing: skip_relative}}")
+    rules = parse_policy(first.format(margin=0.1, head="", tail=floor), "gate.yaml")
+    assert place.judge(rules=rules).verdict.exit_code == 0
+    assert "are called 'nosuch'" in place.judge(rules=rules, baseline="nosuch").verdict.reasons[0]
+    assert "the candidate's own runs" in place.judge(rules=rules, baseline=SAME).verdict.reasons[0]
+
+
+def test_verify_notices_another_policy_under_the_old_text(place: Place) -> None:
+    place.baseline()
+    place.run(SAME)
+    verdict = place.judge().verdict
+    forged = replace(verdict, policy={**verdict.policy, "sha256": "0" * 64})
+    found = release.verify(place.store, forged)
+    assert (found.exit_code, found.differences) == (1, ("policy came out otherwise",))
+
+
+def test_a_verdict_with_a_problem_and_pooled_set_scores_are_recomputed_alike(place: Place, tmp_path: Path) -> None:
+    write_benchmark(tmp_path, "test/other", rows=ROWS)
+    place.registry = Registry((tmp_path,))
+    for model in (GOOD, SAME):
+        for benchmark, part in (("test/capitals", {}), ("test/other", {"limit": 5} if model == SAME else {})):
+            selection = session.select(place.registry, None, [benchmark], Slice(**part))
+            list(session.run_all(selection, [load_model(model)], place.store, Silent()))
+    release.set_baseline(place.store, "prod", runsets.load(place.store, GOOD), "me", "first")
+    place.registry = Registry((tmp_path / "none",))
+    tail = "  - {id: f1, select: {metric: macro_f1, benchmark: test/capitals}, at_least: 0.5}\n"
+    verdict = place.judge(rules=policy(tail=tail)).verdict
+    assert any("--limit" in one.reason for one in verdict.instances)
+    assert release.verify(place.store, verdict).differences == ()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vevals import prices, release, runsets, session
 from vevals.errors import PolicyError
+from vevals.gate.measure import ORDER_SEED
 from vevals.gate.terms import Policy
 from vevals.gate.verdict import State
 from vevals.models import Model
@@ -42,9 +43,7 @@ def run_and_judge(
     """
     loaded, checked = None, None
     for draw in _draws(policy, plan):
-        selection = session.select(
-            plan.registry, plan.suite, plan.patterns, Slice(draw=draw, seed=policy.statistics.seed)
-        )
+        selection = session.select(plan.registry, plan.suite, plan.patterns, Slice(draw=draw, seed=ORDER_SEED))
         (loaded,) = session.prepare(selection, [model], plan.accept_license)
         results = list(session.run_all(selection, [loaded], store, watch))
         ours = runsets.of_digests(store, loaded.name, [result.run.digest for result in results])

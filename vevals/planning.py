@@ -140,7 +140,7 @@ def _pilot(store: Store, policy: Policy, source: Source) -> Setting:
     ours = runsets.load(store, source.pilot or "")
     theirs: RunSet | None = runsets.load(store, source.against) if source.against else None
     if theirs is None:
-        theirs, _, _ = release.find_baseline(store, policy, None)
+        theirs, _, _ = release.find_baseline(store, policy, None, ours)
     return Setting(policy, ours, ours if theirs is None else theirs, release.suites_of(policy, source.folders))
 
 

@@ -20,9 +20,9 @@ from vevals.gate.decide import Context, decide, ledger_key
 from vevals.gate.lines import Flip
 from vevals.gate.outputs import read_verdict
 from vevals.gate.policy import load_policy, parse_policy
-from vevals.gate.questions import RELATIVE, Setting
+from vevals.gate.questions import Setting
 from vevals.gate.terms import Policy
-from vevals.gate.verdict import UNSIGNED, Verdict, digest_of, from_json
+from vevals.gate.verdict import UNSIGNED, State, Verdict, digest_of, from_json
 from vevals.registry import open_registry
 from vevals.store import BaselineRow, Store, VerdictRow, open_store
 
@@ -87,14 +87,16 @@ def prepare(
     store: Store, policy: Policy, ours: RunSet, baseline: str | None, folders: Sequence[Path]
 ) -> tuple[Setting, Context, str]:
     """What ``decide`` needs, and the ledger's key."""
-    theirs, problem, age = find_baseline(store, policy, baseline)
-    key = ledger_key(policy, ours, theirs)
-    pooled, attempt = runsets.pool(store, ours, _earlier(store, key))
+    theirs, problem, age = find_baseline(store, policy, baseline, ours)
+    pooled, attempts = runsets.pool(store, ours, theirs)
     setting = Setting(policy, pooled, theirs, suites_of(policy, folders))
+    key = ledger_key(setting)
+    began = store.ledger_began()
     context = Context(
         today=datetime.now(UTC).date(),
         prices=prices.load_prices(),
-        attempt=attempt,
+        attempt=attempts + _earlier_looks(store, policy, key, pooled),
+        ledger=began is not None and all(began <= run.finished for run in pooled.runs),
         baseline_problem=problem,
         baseline_age_days=age,
     )
@@ -110,32 +112,46 @@ def suites_of(policy: Policy, folders: Sequence[Path]) -> Mapping[str, Sequence[
     return {name: registry.suite(name).benchmarks for name in wanted}
 
 
-def find_baseline(store: Store, policy: Policy, named: str | None) -> tuple[RunSet | None, str, float | None]:
-    """The baseline's runs, or why there are none, and how many days ago the baseline was set."""
-    relative = any(limit.kind in RELATIVE for one in policy.checks for limit in one.limits)
+def find_baseline(
+    store: Store, policy: Policy, named: str | None, ours: RunSet
+) -> tuple[RunSet | None, str, float | None]:
+    """The baseline's runs, or why there are none, and how many days ago the baseline was set (or its runs were made).
+
+    No runs and no reason: the policy's baseline was never set, which a first release may skip.
+    """
     ref = named or (policy.baseline.ref if policy.baseline else None)
-    if not relative or ref is None:
+    if ref is None:
         return None, "", None
     entries = store.baselines(ref)
     try:
         if entries:
-            age = (time.time_ns() // 1000 - entries[-1].at) / DAY
-            return runsets.of_digests(store, f"baseline:{ref}", entries[-1].runs), "", age
-        return runsets.load(store, ref), "", None
+            return runsets.of_digests(store, f"baseline:{ref}", entries[-1].runs), "", _days_since(entries[-1].at)
+        found = runsets.load(store, ref)
     except StoreError as error:
-        return (
-            None,
-            str(error) if entries else f"nothing is called '{ref}': 'vevals baseline set {ref} RUNSET' names it",
-            None,
-        )
+        never_set = not entries and named is None
+        return None, "" if never_set else str(error), None
+    if found.digest == ours.digest:
+        return None, f"'{ref}' are the candidate's own runs; 'vevals gate aa' judges a model against itself", None
+    return found, "", _days_since(min((run.finished for run in found.runs), default=time.time_ns() // 1000))
 
 
-def _earlier(store: Store, key: str) -> list[str]:
-    """Digests of the candidate's runs of all verdicts under this key."""
-    digests: dict[str, None] = {}
+def _days_since(at: int) -> float:
+    return (time.time_ns() // 1000 - at) / DAY
+
+
+def _earlier_looks(store: Store, policy: Policy, key: str, ours: RunSet) -> int:
+    """Verdicts under this key on shorter draws of the same answers: looking and going on is trying again, unless the
+    method is valid at every look.
+    """
+    if policy.statistics.method == "anytime":
+        return 0
+    held = {run.digest for run in ours.runs}
+    looks = set()
     for row in store.verdicts(key):
-        digests.update(dict.fromkeys(run["digest"] for run in row.body["candidate"]["runs"]))
-    return list(digests)
+        used = {run["digest"] for run in row.body["candidate"]["runs"]}
+        if row.state != State.INVALID and not used <= held:
+            looks.add(row.candidate)
+    return len(looks)
 
 
 def _signed(verdict: Verdict) -> Verdict:
@@ -167,7 +183,7 @@ def tried(store: Store, policy: Policy, days: int = 30) -> str:
     A fingerprint is a model, prompt, options and questions against a baseline: what the ledger counts as one key.
     """
     since = time.time_ns() // 1000 - days * DAY
-    rows = [row for row in store.verdicts() if row.at >= since and row.body["policy"]["sha256"] == policy.sha256]
+    rows = [row for row in store.verdicts() if row.at >= since and row.body["policy"]["name"] == policy.name]
     attempts = {(row.key, row.body["candidate"]["digest"]) for row in rows}
     keys = {key for key, _ in attempts}
     if len(attempts) < 2:
@@ -239,6 +255,8 @@ def verify(store: Store, verdict: Verdict, intact: bool = True) -> Verified:
         again = recompute(store, verdict)
     except StoreError as error:
         return Verified(verdict.digest, "", missing=(str(error),))
+    except (VevalsError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        return Verified(verdict.digest, "", differences=(f"it cannot be recomputed: {type(error).__name__}: {error}",))
     digests = [*_digests(verdict.candidate), *_digests(verdict.baseline)]
     found = (*runsets.tampered(store, digests), *_differences(verdict, again))
     if not found and verdict.digest != again.digest:
@@ -256,15 +274,13 @@ def recompute(store: Store, verdict: Verdict) -> Verdict:
     """Decide again on the same evidence, by the same policy, as of the same day."""
     setting, context = _setting_of(store, verdict)
     again = decide(setting, context)
-    return replace(again, policy=verdict.policy)
+    return replace(again, policy={**again.policy, "path": verdict.policy["path"]})
 
 
 def _setting_of(store: Store, verdict: Verdict) -> tuple[Setting, Context]:
     policy = parse_policy(str(verdict.policy["text"]), str(verdict.policy["path"]))
-    ours = runsets.of_digests(store, str(verdict.candidate["name"]), _digests(verdict.candidate))
-    theirs = None
-    if verdict.baseline is not None:
-        theirs = runsets.of_digests(store, str(verdict.baseline["name"]), _digests(verdict.baseline))
+    ours = _side(store, verdict.candidate)
+    theirs = None if verdict.baseline is None else _side(store, verdict.baseline)
     facts, times = verdict.context, verdict.times
     context = Context(
         today=date.fromisoformat(times["today"]),
@@ -275,6 +291,12 @@ def _setting_of(store: Store, verdict: Verdict) -> tuple[Setting, Context]:
         baseline_age_days=times["baseline_age_days"],
     )
     return Setting(policy, ours, theirs, facts["suites"]), context
+
+
+def _side(store: Store, named: Mapping[str, Any]) -> RunSet:
+    """A run set as a verdict names it, with the problems that it had."""
+    found = runsets.of_digests(store, str(named["name"]), _digests(named))
+    return replace(found, problems=named["problems"])
 
 
 def _models(store: Store, runs: RunSet) -> set[str]:

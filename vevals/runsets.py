@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -21,6 +22,8 @@ from vevals.types import RunStatus, Scored
 
 BASELINE = "baseline:"
 SHOWN_DIGITS = 8
+RECENT = 30 * 86_400 * 1_000_000
+"""30 days in microseconds."""
 
 
 # -- which runs ----------------------------------------------------------------------------------------------------
@@ -61,22 +64,42 @@ def of_digests(store: Store, name: str, digests: Sequence[str]) -> RunSet:
     return RunSet(name, {benchmark: _pooled(store, runs) for benchmark, runs in sorted(by_benchmark.items())})
 
 
-def pool(store: Store, ours: RunSet, earlier: Sequence[str]) -> tuple[RunSet, int]:
-    """The run set with the runs of earlier attempts pooled in, and the number of attempts that it then holds.
+def pool(store: Store, ours: RunSet, baseline: RunSet | None) -> tuple[RunSet, int]:
+    """The run set with every other attempt of the store pooled in, and the number of attempts that it then holds.
 
-    ``earlier``: digests (hex) of runs on which the same gate was tried before. A run that the present evidence contains
-    (a shorter draw with the same results) is no attempt of its own.
+    An attempt is a run of the same model on the same questions, prompt, options and scorer, under whatever label, that
+    was finished after the baseline's runs (without one: in the last 30 days): picking the best of several is what
+    this forbids. A run that the evidence contains (a shorter draw, or the same answers again) is none of its own.
     """
-    evidence = dict(ours.evidence)
-    for digest in earlier:
-        if digest in {run.digest for run in ours.runs}:
-            continue
-        (old,) = of_digests(store, ours.name, [digest]).evidence.values()
-        new = evidence.get(old.benchmark)
-        if new is not None and not _contains(new, old):
-            evidence[old.benchmark] = _joined([new, old])
+    theirs = [] if baseline is None else baseline.runs
+    since = max((run.finished for run in theirs), default=time.time_ns() // 1000 - RECENT)
+    kept = {run.digest for run in ours.runs}
+    finished = [run for run in store.runs() if run.status is RunStatus.finished]
+    finished = [run for run in finished if run.digest in kept or (run.finished or 0) > since]
+    replaced = {run.parent for run in finished if run.parent}
+    evidence = {}
+    for name, one in ours.evidence.items():
+        own = [run for run in finished if run.digest in {fact.digest for fact in one.runs}]
+        others = [run for run in finished if run.digest not in replaced and _same_question(run, own[0])]
+        others = [run for run in others if run.digest not in {fact.digest for fact in theirs}]
+        evidence[name] = _with_attempts(store, one, sorted(others, key=lambda run: (run.finished or 0, run.id)))
     attempts = max((len(one.runs) for one in evidence.values()), default=1)
     return replace(ours, evidence=evidence), attempts
+
+
+def _same_question(run: RunRow, own: RunRow) -> bool:
+    same = (run.benchmark, run.model_hash, run.parts) == (own.benchmark, own.model_hash, own.parts)
+    return same and run.limit is None
+
+
+def _with_attempts(store: Store, evidence: Evidence, others: Sequence[RunRow]) -> Evidence:
+    parts = [_evidence(store, store.run(fact.key)) for fact in evidence.runs]
+    for run in others:
+        if run.digest not in {fact.digest for part in parts for fact in part.runs}:
+            more = _evidence(store, run)
+            if not _contains(_joined(parts), more):
+                parts.append(more)
+    return _joined(parts)
 
 
 def evidence_of(store: Store, run: RunRow) -> Evidence:
@@ -134,15 +157,24 @@ def _gathered(store: Store, name: str, chosen: Sequence[RunRow]) -> RunSet:
     by_benchmark: dict[str, list[RunRow]] = {}
     for run in chosen:
         by_benchmark.setdefault(run.benchmark, []).append(run)
+    mixed = _mixed(chosen)
     evidence: dict[str, Evidence] = {}
     problems: dict[str, str] = {}
     for benchmark, runs in sorted(by_benchmark.items()):
-        picked = pick(runs)
+        picked = mixed or pick(runs)
         if isinstance(picked, str):
             problems[benchmark] = picked
         else:
             evidence[benchmark] = _pooled(store, picked)
     return RunSet(name, evidence, problems)
+
+
+def _mixed(chosen: Sequence[RunRow]) -> str:
+    """Runs of several models are no candidate; empty where they are of one."""
+    titles = sorted({run.title for run in chosen})
+    if len({run.same_model for run in chosen}) == 1:
+        return ""
+    return f"these are runs of several models ({', '.join(titles)}): a run set stands for one"
 
 
 def pick(runs: Sequence[RunRow]) -> list[RunRow] | str:
@@ -299,17 +331,34 @@ def _scored_rows(store: Store, run: RunRow, metric: str, ids: Sequence[str]) -> 
 
 
 def _joined(parts: Sequence[Evidence]) -> Evidence:
-    """Repeats side by side, on the samples of the first; a sample that another did not take has no rows there."""
+    """Repeats side by side, on the union of the samples; a sample that a part did not take has no rows there."""
     first = parts[0]
     if len(parts) == 1:
         return first
-    rows = [_rows_of(one, first) for one in parts]
+    union = _union(parts)
+    rows = [_rows_of(one, union) for one in parts]
     return replace(
-        first,
+        union,
         runs=tuple(run for one in parts for run in one.runs),
         columns={name: _joined_column(parts, rows, name) for name in first.columns},
         usage=_joined_usage(parts, rows),
         total=sum(one.total for one in parts),
+    )
+
+
+def _union(parts: Sequence[Evidence]) -> Evidence:
+    """Ids, contents, clusters and slices of all samples of the parts, in order of first appearance."""
+    found: dict[tuple[str, str], tuple[str | None, Mapping[str, str]]] = {}
+    for one in parts:
+        keys = zip(one.ids, one.contents, strict=True)
+        for key, cluster, slices in zip(keys, one.clusters, one.slices, strict=True):
+            found.setdefault(key, (cluster, slices))
+    return replace(
+        parts[0],
+        ids=tuple(sample for sample, _ in found),
+        contents=tuple(content for _, content in found),
+        clusters=tuple(cluster for cluster, _ in found.values()),
+        slices=tuple(slices for _, slices in found.values()),
     )
 
 
@@ -334,7 +383,9 @@ def _joined_column(parts: Sequence[Evidence], rows: Sequence[Rows], name: str) -
     statistics = [(column.statistic, place) for column, place in pairs if column.statistic is not None]
 
     def mean(indices: Rows) -> float:
-        return float(np.mean([whole(place[indices]) for whole, place in statistics]))
+        drawn = [(whole, place[indices]) for whole, place in statistics]
+        found = [whole(picked[picked >= 0]) for whole, picked in drawn if (picked >= 0).any()]
+        return float(np.mean(found)) if found else float("nan")
 
     return replace(columns[0], values=values, outcomes=outcomes, statistic=mean if statistics else None)
 
@@ -355,5 +406,7 @@ def _contains(new: Evidence, old: Evidence) -> bool:
     name = old.score.name
     if name not in new.columns:
         return False
-    ours, theirs = new.columns[name].values[rows][:, : old.repeats], old.score.values
-    return bool((np.isnan(theirs) | (ours == theirs)).all())
+    ours, theirs = new.columns[name].values[rows], old.score.values
+    starts = range(ours.shape[1] - old.repeats + 1)
+    cells = [ours[:, start : start + old.repeats] for start in starts]
+    return any(bool((np.isnan(theirs) | (part == theirs)).all()) for part in cells)

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from vevals import licences, runner
 from vevals.benchmark import Benchmark
 from vevals.board import NO_PRICES, Board, Entry, build, comparable, with_evidence
-from vevals.canonical import sha256_hex
 from vevals.errors import BenchmarkError
 from vevals.models import Model, load_model
 from vevals.prices import Prices, load_prices
@@ -130,7 +129,7 @@ def _entry(store: Store, run: RunRow) -> Entry:
         fingerprint=run.fingerprint,
         part=(run.limit, run.draw, run.seed),
         model=run.title,
-        model_hash=f"{_same_model(run)} {run.label}".strip(),
+        model_hash=f"{run.same_model} {run.label}".strip(),
         metric=metric,
         estimate=estimate,
         run=run.key,
@@ -141,16 +140,6 @@ def _entry(store: Store, run: RunRow) -> Entry:
         usage=store.usage(run.id),
         seconds=run.seconds,
     )
-
-
-def _same_model(run: RunRow) -> str:
-    """What puts runs into one row of the board: the model's hash. Recorded outputs are one model by their name, since
-    those of several benchmarks may lie in several files.
-    """
-    identity = run.model_identity
-    if identity.get("kind") != "replay":
-        return run.model_hash
-    return sha256_hex({key: value for key, value in identity.items() if key != "outputs"})
 
 
 def _with_rows(store: Store, found: Sequence[Entry]) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -127,9 +128,9 @@ def test_holm_counts_every_blocking_instance_and_warnings_are_a_family_of_their_
 
 
 def test_a_warning_never_decides_and_a_policy_without_deciding_checks_is_vacuous() -> None:
-    failing = pair_of(0, 100, 100)
+    failing = pair_of(0, 60, 100)
     assert judged(policy(margin(severity="warn")), *failing).exit_code == 4
-    passing = "- {id: floor, select: {metric: score}, at_least: 0.0}"
+    passing = "- {id: floor, select: {metric: score}, at_least: 0.01}"
     verdict = judged(policy(margin(severity="warn"), passing), *failing)
     assert verdict.state is State.PASS
     assert verdict.instances[0].state is State.FAIL
@@ -313,3 +314,81 @@ def test_a_mean_of_floors_rests_on_the_plus_2_means_of_its_parts(right: int) -> 
     middle = (right + 1) / 62
     error = math.sqrt(((right + 1) / 62 - middle**2) / 62)  # of one part
     assert instance.low == pytest.approx(middle - 1.644854 * error / math.sqrt(2), abs=1e-6)
+
+
+UNMISSABLE = [
+    "- {id: same, select: {metric: score}, no_worse_than: {baseline: true, margin: 2}}",
+    "- {id: floor, select: {metric: score}, at_least: 0.0}",
+    "- {id: top, select: {metric: score}, at_most: 1.0}",
+]
+
+
+@pytest.mark.parametrize("check", UNMISSABLE)
+def test_a_limit_that_nothing_can_miss_is_invalid(check: str) -> None:
+    verdict = judged(policy(check), *pair_of(0, 50, 100))
+    assert verdict.exit_code == 4 and "cannot be missed" in verdict.instances[0].reason
+
+
+STRAYS = {
+    "domain: [legal, legl], metric: score": "domain legl",
+    "metric: [score, unsafe_rat]": "metric unsafe_rat",
+    "benchmark: [legal/nli, 'medical/*'], metric: score": "benchmark medical/*",
+    "slice: {language: [de, fr, xx]}, metric: score": "language=xx",
+}
+
+
+@pytest.mark.parametrize(("select", "told"), STRAYS.items())
+def test_a_typo_among_good_values_of_a_select_does_not_pass(select: str, told: str) -> None:
+    slices = [{"language": "de"}] * 100 + [{"language": "fr"}] * 100
+    rules = policy(f"- {{id: floor, select: {{{select}}}, at_least: 0.1}}")
+    verdict = judged(rules, runs(evidence(column(answers(200, 0)), slices=slices)))
+    assert verdict.exit_code == 4
+    assert told in verdict.instances[0].reason
+
+
+def test_for_each_over_an_unknown_field_or_only_small_slices_is_invalid() -> None:
+    slices = [{"level": str(row)} for row in range(200)]
+    side = runs(evidence(column(answers(200, 0)), slices=slices))
+    check = "- {id: s, select: {metric: score}, for_each: [%s], at_least: 0.9, min_samples: 30}"
+    floor = "- {id: slices-floor, select: {metric: score}, at_least: 0.1}"
+    assert "slice levle" in judged(policy(floor, check % "levle"), side).instances[1].reason
+    assert "no slice has 30 samples" in judged(policy(floor, check % "level"), side).instances[1].reason
+
+
+def test_a_mean_over_unlike_things_or_with_looks_is_invalid() -> None:
+    toxic = column(np.zeros(100), name="toxic", worst=1.0, best=0.0)
+    side = runs(evidence([column(answers(90, 10)), toxic]), evidence(column(answers(9, 91)), benchmark="legal/b"))
+    mean = "- {id: m, select: {metric: %s}, combine: mean, at_least: 0.1}"
+    assert "count its samples twice" in judged(policy(mean % "[accuracy, toxic]"), side).instances[0].reason
+    anytime = policy(mean % "accuracy", head=HEAD + "statistics: {method: anytime}\n")
+    assert "no anytime-valid bound" in judged(anytime, side).instances[0].reason
+
+
+def test_an_unchanged_release_passes_set_scores_and_ratios() -> None:
+    def statistic(rows: np.ndarray) -> float:  # type: ignore[type-arg]
+        return float(answers(150, 50)[rows].mean())
+
+    side = replace(column(answers(150, 50), name="macro_f1", binary=False), statistic=statistic)
+    same = runs(evidence(side)), runs(evidence(side))
+    check = "- {id: f1, select: {metric: macro_f1}, no_worse_than: {baseline: true, margin: %s}}"
+    (instance,) = judged(policy(check % 0.02), *same).instances
+    assert (instance.state, instance.low) == (State.PASS, pytest.approx(-(1 - 0.05 ** (1 / 200))))
+    assert judged(policy(check % 0.01), *same).state is State.INCONCLUSIVE
+    tokens = "- {id: t, select: {metric: output_tokens.mean}, max_increase: 0.1}"
+    assert judged(policy(tokens), *same).state is State.PASS
+
+
+def test_draws_of_another_order_cannot_be_looked_at_again_and_again() -> None:
+    (one,) = pair_of(0, 0, 200)[0].evidence.values()
+    drawn = replace(one, runs=(replace(one.runs[0], draw=200, seed=3),))
+    rules = policy(margin(), head=HEAD + "statistics: {method: anytime}\n")
+    verdict = judged(rules, runs(drawn), pair_of(0, 0, 200)[1])
+    assert "the order of method: anytime is that of --seed 0" in verdict.instances[0].reason
+
+
+def test_samples_without_time_do_not_count_towards_the_least_number() -> None:
+    one = evidence(column(answers(100, 0)), seconds=np.ones((100, 1)))
+    half = replace(one, usage=replace(one.usage, cached=np.arange(100)[:, None] < 60))
+    check = "- {id: p95, select: {metric: seconds.p50}, at_most: 2.0, min_samples: 50}"
+    (instance,) = judged(policy(check), runs(half)).instances
+    assert instance.reason == "only 40 samples, the policy wants 50"

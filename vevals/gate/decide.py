@@ -13,10 +13,11 @@ from vevals.canonical import sha256_hex
 from vevals.evidence import NO_ROW, Evidence, RunSet
 from vevals.gate.measure import Levels, Measured, measure
 from vevals.gate.questions import Part, Question, Setting, ask
-from vevals.gate.terms import Policy, Waiver, waiver_problems
+from vevals.gate.terms import SCORE, Limit, Policy, Waiver, waiver_problems
 from vevals.gate.verdict import Applied, Instance, Severity, State, Verdict
 from vevals.prices import Prices
 from vevals.statistics.bounds import Bounds
+from vevals.statistics.paired import margin_floor
 from vevals.statistics.power import needed_for_margin, two_digits
 from vevals.statistics.ranks import holm
 from vevals.types import Outcome
@@ -31,8 +32,9 @@ NO_EVIDENCE = {
 class Context:
     """What a verdict depends on besides policy and evidence.
 
-    ``baseline_problem``: why there is no baseline; ``baseline_age_days``: of its newest entry. ``ledger``: whether
-    earlier verdicts are known. ``attempt``: how many attempts the evidence pools.
+    ``baseline_problem``: why a baseline that should be there cannot be had (empty: nothing was ever called so);
+    ``baseline_age_days``: of its newest entry, or of its oldest run. ``ledger``: whether earlier verdicts are known.
+    ``attempt``: how many attempts the evidence pools.
     """
 
     today: date
@@ -85,16 +87,20 @@ def described(runs: RunSet) -> dict[str, Any]:
         for name in sorted(runs.evidence)
         for run in runs.evidence[name].runs
     ]
-    return {"name": runs.name, "digest": runs.digest, "runs": listed}
+    return {"name": runs.name, "digest": runs.digest, "runs": listed, "problems": dict(sorted(runs.problems.items()))}
 
 
-def ledger_key(policy: Policy, candidate: RunSet, baseline: RunSet | None) -> str:
-    """What counts as trying again: same policy, model, prompt, options, questions and baseline. SHA-256 (hex)."""
-    sides = [
-        [name, sorted({run.model_hash for run in one.runs}), *(one.parts.get(part, "") for part in _RETRIED)]
-        for name, one in sorted(candidate.evidence.items())
-    ]
-    return sha256_hex([policy.sha256, sides, baseline.digest if baseline else ""])
+def ledger_key(setting: Setting) -> str:
+    """What counts as trying again: equal terms, and on the benchmarks that they select the same model, prompt, options,
+    questions and baseline. SHA-256 (hex).
+    """
+    selected = {part.candidate.benchmark for question in ask(setting).questions for part in question.parts}
+    sides = []
+    for name in sorted(selected):
+        one = setting.candidate.evidence[name]
+        parts = [one.parts.get(part, "") for part in _RETRIED]
+        sides.append([name, sorted({run.model_hash for run in one.runs}), *parts])
+    return sha256_hex([setting.policy.terms, sides, setting.baseline.digest if setting.baseline else ""])
 
 
 _RETRIED = ("prompt", "generation", "dataset")
@@ -137,7 +143,8 @@ def _baseline(setting: Setting, context: Context) -> str:
     if rule is None or not relative:
         return ""
     if setting.baseline is None:
-        return "" if rule.on_missing == "skip_relative" else f"no baseline: {context.baseline_problem}"
+        first = rule.on_missing == "skip_relative" and not context.baseline_problem
+        return "" if first else f"no baseline: {context.baseline_problem or f'nothing is called {rule.ref!r} yet'}"
     age = context.baseline_age_days
     if rule.max_age_days is not None and age is not None and age > rule.max_age_days:
         return f"the baseline is {age:.0f} days old, the policy allows {rule.max_age_days:g}: set it anew"
@@ -299,8 +306,16 @@ def _column(evidence: Evidence, question: Question) -> Any:
 
 
 def _repeats(question: Question) -> int:
+    """The fewest rows of a sample on either side."""
     sides = [side for part in question.parts for side in (part.candidate, part.baseline) if side is not None]
-    return min(side.repeats for side in sides)
+    return min(int((side.score.outcomes != NO_ROW).sum(axis=1).min()) for side in sides)
+
+
+def _samples(question: Question, bounds: Bounds) -> int:
+    """Samples that the bounds rest on."""
+    asked = sum(len(part.candidate.ids) for part in question.parts)
+    units = bounds.clusters is None and not math.isnan(bounds.n)
+    return min(asked, bounds.n) if units else asked
 
 
 def _state(question: Question, one: Measured, holm_p: float, levels: Levels) -> tuple[State, str]:
@@ -309,7 +324,7 @@ def _state(question: Question, one: Measured, holm_p: float, levels: Levels) -> 
     assert bounds is not None
     if bounds.problem:
         return State.INCONCLUSIVE, bounds.problem
-    samples = sum(len(part.candidate.ids) for part in question.parts)
+    samples = _samples(question, bounds)
     if samples < rules.min_samples:
         return State.INCONCLUSIVE, f"only {samples} samples, the policy wants {rules.min_samples}"
     if _repeats(question) < rules.repeats:
@@ -364,12 +379,24 @@ def _outlook(question: Question, one: Measured, state: State, reason: str, level
     assert bounds is not None
     if state is not State.INCONCLUSIVE or bounds.problem or math.isnan(bounds.se) or math.isnan(one.limit):
         return {"reason": reason}
+    rules, samples = question.check.statistics, sum(len(part.candidate.ids) for part in question.parts)
+    if _repeats(question) < rules.repeats:
+        return {"reason": reason}
     distance = bounds.estimate - one.limit
     if abs(distance) < bounds.se / 2:
         return {"reason": reason or "more samples are unlikely to settle this"}
-    samples = sum(len(part.candidate.ids) for part in question.parts)
     needed = needed_for_margin(bounds.se**2 * samples, distance, 0.0, levels.passing)
-    return {"reason": reason, "needed": None if needed is None else two_digits(max(needed, samples + 1))}
+    if needed is None:
+        return {"reason": reason}
+    least = max(needed, samples + 1, rules.min_samples, _floor(question.limit, levels))
+    return {"reason": reason, "needed": two_digits(least)}
+
+
+def _floor(limit: Limit, levels: Levels) -> int:
+    """Samples below which no result passes."""
+    if limit.kind != "no_worse_than" or limit.relative or not 0 < limit.value < 1:
+        return 0
+    return margin_floor(limit.value, levels.passing) or 0
 
 
 # -- waivers -------------------------------------------------------------------------------------------------------
@@ -401,7 +428,9 @@ def _valid(waiver: Waiver, policy: Policy, context: Context) -> bool:
 def _covers(waiver: Waiver, question: Question) -> bool:
     """Whether the waiver's ``where`` selects this instance; what an instance has no value for is not covered."""
     where = waiver.where
-    known = {"benchmark": question.benchmark, "domain": question.benchmark.split("/")[0], "metric": question.metric}
-    pairs = [(where.benchmark, known["benchmark"]), (where.domain, known["domain"]), (where.metric, known["metric"])]
-    pairs += [(values, question.where.get(key, "")) for key, values in where.slice.items()]
-    return all(not wanted or any(fnmatchcase(value, one) for one in wanted) for wanted, value in pairs)
+    is_score = any(part.metric == part.candidate.score.name for part in question.parts)
+    metrics = (question.metric, *([SCORE] if is_score else []))
+    pairs: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(where.metric, metrics)]
+    pairs += [(where.benchmark, (question.benchmark,)), (where.domain, (question.benchmark.split("/")[0],))]
+    pairs += [(values, (question.where.get(key, ""),)) for key, values in where.slice.items()]
+    return all(not wanted or any(fnmatchcase(v, one) for one in wanted for v in have) for wanted, have in pairs)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vevals.canonical import sha256_hex
-from vevals.evidence import Column, Evidence, Floats, Rows
+from vevals.evidence import NO_ROW, Column, Evidence, Floats, Rows
 from vevals.gate.questions import Part, Question
 from vevals.gate.terms import Limit, Statistics
 from vevals.prices import Prices
@@ -24,6 +25,8 @@ from vevals.types import Outcome
 from vevals.usage import QUANTILES, column
 
 Keys = Sequence[Hashable] | None
+ORDER_SEED = 0
+"""Of the order in which method: anytime looks at samples, and of the draws that it accepts."""
 LOST = (int(Outcome.failed), int(Outcome.unjudgeable))
 
 
@@ -59,19 +62,31 @@ class Side:
         """(n,) oriented mean of each sample over its repeats, with ``fill`` (oriented) for missing rows."""
         values = self.sign * self.column.values
         if math.isfinite(fill):
-            values = np.where(np.isnan(values), fill, values)
+            values = np.where(self._lost_cells, fill, values)
         means: Floats = replace(self.column, values=values).means
         return means
 
     @property
+    def _lost_cells(self) -> NDArray[np.bool_]:
+        """(n, K) rows that are there and have no value."""
+        cells: NDArray[np.bool_] = np.isnan(self.column.values) & (self.column.outcomes != NO_ROW)
+        return cells
+
+    @property
     def lost(self) -> float:
         """Share of rows that failed or could not be judged."""
-        return float(np.isin(self.column.outcomes, LOST).mean()) if self.column.outcomes.size else 0.0
+        rows = int((self.column.outcomes != NO_ROW).sum())
+        return float(np.isin(self.column.outcomes, LOST).sum()) / rows if rows else 0.0
 
     @property
     def missing(self) -> int:
         """Rows without a value."""
-        return int(np.isnan(self.column.values).sum())
+        return int(self._lost_cells.sum())
+
+    @property
+    def once(self) -> bool:
+        """Whether every sample has one row: only then is a binary metric's mean of a sample binary."""
+        return bool(((self.column.outcomes != NO_ROW).sum(axis=1) <= 1).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +135,30 @@ def _case(part: Part, rules: Statistics, limit: Limit, levels: Levels, prices: P
         return f"{text}: ask them again"
     if rules.errors.rule == "drop" and known[0].bounded:
         sides = _dropped(sides)
-    problem = _order_problem(part.candidate, rules, levels)
+    problem = _order_problem(part.candidate, rules) or _unmissable(sides[0], limit, len(sides))
     if problem:
         return problem
     keys = _keys(sides[0].evidence, rules.cluster)
     return keys if isinstance(keys, str) else _Case(sides, keys, rules, limit, levels)
 
 
-def _order_problem(evidence: Evidence, rules: Statistics, levels: Levels) -> str:
-    """Looking again is valid only while later samples follow earlier ones: a draw must be that of the policy's seed."""
-    other = [run for run in evidence.runs if run.draw is not None and run.seed != levels.seed]
+def _order_problem(evidence: Evidence, rules: Statistics) -> str:
+    """Looking again is valid only while later samples follow earlier ones: there is one order, that of ORDER_SEED."""
+    other = [run for run in evidence.runs if run.draw is not None and run.seed != ORDER_SEED]
     if rules.method != "anytime" or not other:
         return ""
-    drawn, wanted = other[0].seed, levels.seed
-    return f"drawn with seed {drawn}, but the policy's order is that of seed {wanted}: run with --seed {wanted}"
+    return f"drawn with seed {other[0].seed}, but the order of method: anytime is that of --seed {ORDER_SEED}"
+
+
+def _unmissable(side: Side, limit: Limit, sides: int) -> str:
+    """A limit that no result can miss checks nothing: mostly points written for shares."""
+    if not side.column.bounded or limit.kind == "max_increase":
+        return ""
+    if sides == 2 and not limit.relative and limit.value >= side.span:
+        return f"a margin of {limit.value:g} cannot be missed on a range of {side.span:g}: write 0.02 for 2 points"
+    if sides == 1 and side.sign * limit.value <= side.ends[0]:
+        return f"{limit.kind} {limit.value:g} cannot be missed: {side.column.name} has no value beyond it"
+    return ""
 
 
 def _dropped(sides: Sequence[Side]) -> list[Side]:
@@ -142,11 +167,7 @@ def _dropped(sides: Sequence[Side]) -> list[Side]:
     cut = []
     for side in sides:
         means = replace(side.column.take(rows), values=side.column.means[rows][:, None])
-        cut.append(
-            Side(
-                side.evidence.take(rows), replace(means, binary=means.binary and side.evidence.repeats == 1), side.sign
-            )
-        )
+        cut.append(Side(side.evidence.take(rows), replace(means, binary=means.binary and side.once), side.sign))
     return cut
 
 
@@ -187,9 +208,8 @@ class _Case:
 
     @property
     def binary(self) -> bool:
-        plain = self.own.column.binary and self.own.evidence.repeats == 1
-        paired = all(side.evidence.repeats == 1 for side in self.sides)
-        return plain and paired and self.rules.method != "plus2"
+        plain = self.own.column.binary and all(side.once for side in self.sides)
+        return plain and self.rules.method != "plus2"
 
     @property
     def alphas(self) -> tuple[float, float]:
@@ -199,6 +219,8 @@ class _Case:
 def _bounded(case: _Case) -> Measured:
     column = case.own.column
     unbounded = not column.bounded
+    if unbounded and case.limit.kind == "no_worse_than":
+        return Measured(None, invalid=f"{column.name} has no bounds, so no margin: use at_least or at_most")
     if case.rules.method == "anytime" and (unbounded or column.statistic is not None):
         text = f"{column.name} has no anytime-valid bound: put this check into a policy with method: auto"
         return _undecidable(case, text)
@@ -219,7 +241,7 @@ def _floor(case: _Case) -> Measured:
     def at(fill: float) -> Bounds:
         values, alpha = side.means(fill), case.levels.passing
         if case.rules.method == "anytime":
-            order = _order(side.evidence, case.levels.seed)
+            order = _order(side.evidence)
             return sequential.mean_sequential(values[order], side.ends, limit, alpha, _ordered(case.keys, order))
         if case.binary:
             scaled = bounds.rate_at_least((values - low) / side.span, (limit - low) / side.span, alpha, case.keys)
@@ -241,7 +263,7 @@ def _difference(case: _Case) -> Measured:
         differences = own.means(ours) - factor * other.means(theirs)
         alpha = case.levels.passing
         if case.rules.method == "anytime":
-            order = _order(own.evidence, case.levels.seed)
+            order = _order(own.evidence)
             keys = _ordered(case.keys, order)
             return sequential.paired_sequential(differences[order], span, margin, alpha, keys)
         if case.binary and not case.limit.relative:
@@ -258,8 +280,8 @@ def _difference(case: _Case) -> Measured:
 def _set_level(case: _Case) -> Measured:
     """Case E: a statistic of the whole set. Missing rows cannot be bounded, so they leave it open."""
     if any(side.missing for side in case.sides) and case.rules.errors.rule == "worst_case":
-        rows = sum(side.missing for side in case.sides)
-        text = f"{rows} rows have no value, and a score of the whole set has no bound for them: ask them again"
+        missing = sum(side.missing for side in case.sides)
+        text = f"{missing} rows have no value, and a score of the whole set has no bound for them: ask them again"
         return _undecidable(case, text)
     signs = [side.sign for side in case.sides]
     factor = 1 - signs[0] * case.limit.value if case.limit.relative else 1.0
@@ -271,7 +293,39 @@ def _set_level(case: _Case) -> Measured:
 
     limit = case.own.sign * case.limit.value if len(case.sides) == 1 else -case.limit.value
     limit = 0.0 if case.limit.relative else limit
-    return _resampled(case, statistic, np.arange(len(case.own.evidence.ids)), limit)
+    rows = np.arange(len(case.own.evidence.ids))
+    if len(case.sides) == 2 and factor == 1.0 and _same_answers(case):
+        return _unchanged(case, len(rows), case.own.span, limit)
+    return _resampled(case, statistic, rows, limit)
+
+
+def _same_answers(case: _Case) -> bool:
+    """Whether no sample changed: the statistics agree on the whole and on every row alone, and so do the row values."""
+    own, other = case.sides
+    if not np.array_equal(own.column.values, other.column.values, equal_nan=True):
+        return False
+    whole = [_required(side.column) for side in case.sides]
+    rows = [np.array([row]) for row in range(len(own.evidence.ids))]
+    return all(_equal(*(fn(picked) for fn in whole)) for picked in (np.arange(len(rows)), *rows))
+
+
+def _equal(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def _unchanged(case: _Case, samples: int, effect: float, limit: float) -> Measured:
+    """No sample changed, where a bootstrap would have no width: bound the share of samples that could have changed.
+
+    At level alpha that share is at most 1 - alpha^(1/G) (G clusters, or samples); each may shift the result by
+    ``effect``. Source: zero events of G, Clopper and Pearson (1934), doi:10.1093/biomet/26.4.404.
+    """
+    count = samples if case.keys is None else len(set(case.keys))
+    low, high = (effect * (1 - alpha ** (1 / count)) for alpha in case.alphas)
+    nan = math.nan
+    clusters = None if case.keys is None else count
+    method = "no sample changed: bound of the share that could"
+    found = Bounds(0.0, -low, high, nan, nan, low / 2, samples, float(count), clusters, method)
+    return Measured(found, case.own.sign, limit)
 
 
 def _required(column: Column) -> Callable[[Rows], float]:
@@ -281,16 +335,16 @@ def _required(column: Column) -> Callable[[Rows], float]:
 
 def _amount(case: _Case) -> Measured:
     """Cases E and F: a mean or a quantile of something without bounds, over the rows that took something."""
-    rows, values = _known([-case.own.means()])
-    limit = -case.limit.value
+    rows, values = _known([case.own.means()])
+    limit = case.own.sign * case.limit.value
     if not len(rows):
         return Measured(None, invalid="no answer was asked for anew: cached answers have no cost and no time")
     quantile = QUANTILES.get(case.own.column.name)
     if quantile is not None:
         keys = None if case.keys is None else [case.keys[row] for row in rows]
-        found = bounds.quantile_at_most(values[0], quantile, case.limit.value, case.alphas, keys)
+        found = bounds.quantile_at_most(-values[0], quantile, case.limit.value, case.alphas, keys)
         return Measured(found, -1.0, limit)
-    return _resampled(case, lambda picked: -float(values[0][picked].mean()), rows, limit)
+    return _resampled(case, lambda picked: float(values[0][picked].mean()), rows, limit)
 
 
 def _increase(case: _Case) -> Measured:
@@ -301,6 +355,8 @@ def _increase(case: _Case) -> Measured:
             None, invalid="no sample was asked for anew on both sides: cached answers have no cost and no time"
         )
     quantile = QUANTILES.get(case.own.column.name)
+    if quantile is None and np.array_equal(values[0], values[1]) and values[1].mean() > 0:
+        return _unchanged(case, len(rows), float(values[1].max() / values[1].mean()), -case.limit.value)
 
     def of(amounts: Floats) -> float:
         return float(amounts.mean() if quantile is None else np.quantile(amounts, quantile))
@@ -353,9 +409,12 @@ def _scaled(found: Bounds, offset: float, span: float) -> Bounds:
     return replace(found, estimate=estimate, low=low, high=high, se=span * found.se)
 
 
-def _order(evidence: Evidence, seed: int) -> Rows:
-    """The seeded order of the samples: that of ``vevals run --draw``, so that a longer draw continues a shorter one."""
-    ranks = [sha256_hex(["draw", seed, sample]) for sample in evidence.ids]
+def _order(evidence: Evidence) -> Rows:
+    """The seeded order of the samples: that of ``vevals run --draw``, so that a longer draw continues a shorter one.
+
+    It is the same for every policy: an order that could be chosen after the answers would be one more thing to try.
+    """
+    ranks = [sha256_hex(["draw", ORDER_SEED, sample]) for sample in evidence.ids]
     return np.array(sorted(range(len(ranks)), key=ranks.__getitem__), dtype=np.intp)
 
 
@@ -365,6 +424,9 @@ def _ordered(keys: Keys, order: Rows) -> Keys:
 
 def _mean(question: Question, limit: Limit, levels: Levels, prices: Prices) -> Measured:
     """``combine: mean``: the plain mean of the benchmarks' plus-2 means; their squared errors add up."""
+    problem = _unmixable(question)
+    if problem:
+        return Measured(None, invalid=problem)
     rules = replace(question.check.statistics, method="plus2")
     singles = [_one(part, rules, limit, levels, prices) for part in question.parts]
     for part, single in zip(question.parts, singles, strict=True):
@@ -386,6 +448,18 @@ def _mean(question: Question, limit: Limit, levels: Levels, prices: Prices) -> M
     paired = singles[0].fixed is not None
     observed = None if all(single.observed is None for single in singles) else merged.estimate
     return Measured(merged, singles[0].sign, singles[0].limit, observed, *(counts if paired else (None, None)))
+
+
+def _unmixable(question: Question) -> str:
+    """Why several parts have no common mean; empty where they have."""
+    if question.check.statistics.method == "anytime":
+        return "combine: mean has no anytime-valid bound: put this check into a policy with method: auto"
+    names = [part.candidate.benchmark for part in question.parts]
+    if len(set(names)) < len(names):
+        return "combine: mean over several metrics of one benchmark would count its samples twice: name one metric"
+    found = [part.candidate.columns.get(part.metric) for part in question.parts]
+    ends = {(one.worst, one.best) for one in found if one is not None}
+    return "combine: mean over metrics of different ranges or directions means nothing" if len(ends) > 1 else ""
 
 
 def _centre(one: Bounds, alpha: float) -> float:

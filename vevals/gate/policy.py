@@ -50,6 +50,7 @@ _TEXT_KEYS = (
     *("name", "ref", "domains", "cluster", "id", "select", "for_each"),
     *("check", "where", "reason", "owner", "issue", "expires"),
 )
+SMALLEST_MARGIN = 1e-6
 _USAGE_PREFIXES = ("usd_per", "input_tokens", "output_tokens", "seconds")
 
 Place = tuple[str | int, ...]
@@ -125,7 +126,7 @@ _CLUSTER = "Samples that stand or fall together: auto (what the benchmark says),
 class StatisticsSpec(Strict):
     """Confidence and method, the same for all checks unless a check says otherwise."""
 
-    confidence: Number = _key("One-sided confidence of each check.", 0.95, 0.95, gt=0.5, lt=1)
+    confidence: Number = _key("One-sided confidence of each check.", 0.95, 0.95, gt=0.5, le=0.9999)
     method: Method = _key(
         "auto, plus2, or anytime (an e-process: samples may be added and looked at again).", "auto", "auto"
     )
@@ -327,6 +328,7 @@ def _policy(spec: PolicySpec, lines: Lines, name: str, text: str) -> Policy:
         path=name,
         text=text,
         sha256=sha256_hex(_document(spec)),
+        terms=sha256_hex(_terms(_document(spec))),
         baseline=BaselineRule(base.ref, base.max_age_days, base.on_missing) if base else None,
         statistics=_statistics(spec.statistics),
         must_match=spec.comparability.must_match,
@@ -337,6 +339,13 @@ def _policy(spec: PolicySpec, lines: Lines, name: str, text: str) -> Policy:
         budget=Budget(budget.max_samples, budget.max_usd, budget.stop_early),
         waivers=waivers,
     )
+
+
+def _terms(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What is decided by: without the name, the waivers and the seed."""
+    kept = {key: value for key, value in document.items() if key not in ("name", "waivers")}
+    statistics = {key: value for key, value in document["statistics"].items() if key != "seed"}
+    return {**kept, "statistics": statistics}
 
 
 def _document(value: Any) -> Any:
@@ -500,6 +509,11 @@ def _margin_problems(worse: NoWorseThanSpec) -> Iterator[Problem]:
     for key, margin in (("margin", worse.margin), ("margin_relative", worse.margin_relative)):
         if margin is not None and margin < 0:
             yield (key,), f"{key} is {margin:g}; write how much worse is acceptable, 0 or more"
+        elif margin is not None and 0 < margin < SMALLEST_MARGIN:
+            yield (
+                (key,),
+                f"{key} is {margin:g}, which nothing can show; write 0 or at least {SMALLEST_MARGIN:g}",
+            )
     if worse.margin_relative is not None and worse.margin_relative >= 1:
         yield ("margin_relative",), f"margin_relative is {worse.margin_relative:g}; it is a share: 0.05 for 5%"
 
@@ -509,6 +523,8 @@ def _metric_problems(check: CheckSpec, metric: str) -> Iterator[Problem]:
     if not usage and metric.startswith(_USAGE_PREFIXES):
         hint = near_miss(metric, USAGE) or f"; there are {', '.join(USAGE)}"
         yield ("select", "metric"), f"unknown metric '{metric}'{hint}"
+    elif usage and check.at_least is not None:
+        yield ("at_least",), f"'{metric}' is better when it is lower; write at_most"
     elif usage and check.no_worse_than is not None:
         yield ("no_worse_than",), f"'{metric}' is compared as a ratio; write max_increase: 0.10 for at most 10% more"
     elif not usage and check.max_increase is not None:
@@ -528,6 +544,10 @@ def _waiver_mistakes(spec: PolicySpec) -> Iterator[Problem]:
             yield ("waivers", at), f"the same part of '{waiver.check}' is waived twice"
         if waiver.where is not None and not waiver.where.model_fields_set:
             yield ("waivers", at, "where"), "'where' is empty; say which part of the check, or delete the key"
+        for key in ("suite", "tag"):
+            if waiver.where is not None and getattr(waiver.where, key) is not None:
+                sentence = f"a waiver is for benchmarks, domains, metrics or slices, not for a {key}; name them"
+                yield ("waivers", at, "where", key), sentence
         if not _is_date(waiver.expires):
             yield ("waivers", at, "expires"), f"expires is '{waiver.expires}'; write a date as in 2026-12-31"
         elif waiver.check not in checks:

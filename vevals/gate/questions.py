@@ -89,17 +89,34 @@ class _Asking:
     listed: list[str]
 
     def questions(self) -> list[Question]:
+        stray = [self._invalid("", self._metric(), problem) for problem in self._strays()]
         names = self._benchmarks()
         if not names:
-            return [
-                self._invalid("", self._metric(), f"selects nothing: no benchmark of these runs has {self._wanted()}")
-            ]
+            nothing = f"selects nothing: no benchmark of these runs has {self._wanted()}"
+            return stray or [self._invalid("", self._metric(), nothing)]
         whole = [question for name in names for question in self._whole(name)]
         if self.check.for_each:
-            return self._sliced(whole)
+            return [*stray, *self._sliced(whole)]
         if self.check.combine == "mean" and len(whole) > 1:
-            return [self._mean(whole)]
-        return whole
+            return [*stray, self._mean(whole)]
+        return [*stray, *whole]
+
+    def _strays(self) -> list[str]:
+        """Values of the select and fields of ``for_each`` that nothing here has: a typo must not pass."""
+        select, known = self.check.select, [one for side in self._sides() for one in side.evidence.values()]
+        names = {name for side in self._sides() for name in (*side.evidence, *side.problems)}
+        domains = {name.split("/")[0] for name in names}
+        tags = {tag for one in known for tag in one.tags}
+        fields = {key for one in known for slices in one.slices for key in slices}
+        found = [f"domain {one}" for one in select.domain if one not in domains]
+        found += [f"tag {one}" for one in select.tag if one not in tags]
+        found += [f"benchmark {one}" for one in select.benchmark if not any(fnmatchcase(name, one) for name in names)]
+        found += [f"metric {one}" for one in self._metrics() if not any(_column(evidence, one) for evidence in known)]
+        found += [f"slice {one}" for one in (*select.slice, *self.check.for_each) if one not in fields]
+        for key in sorted(set(select.slice) & fields):
+            have = {slices.get(key) for one in known for slices in one.slices}
+            found += [f"{key}={value}" for value in select.slice[key] if value not in have]
+        return [f"selects nothing: no benchmark of these runs has the {one}" for one in found] if known else []
 
     def _sides(self) -> list[RunSet]:
         return [side for side in (self.setting.candidate, self.setting.baseline) if side is not None]
@@ -197,14 +214,14 @@ class _Asking:
         return "" if shared else "not comparable: the runs share no sample"
 
     def _sliced(self, whole: Sequence[Question]) -> list[Question]:
-        """One question a value of each field of ``for_each``; small slices are listed."""
+        """One question a value of each field of ``for_each``; small slices are listed, but not all of them can be."""
         found = [question for question in whole if question.problem]
         for question in whole:
             for field_name in self.check.for_each:
                 found += self._values(question, field_name)
-        fields = " or ".join(self.check.for_each)
-        if not found and not any(self.check.id in line for line in self.listed):
-            return [self._invalid("", self._metric(), f"selects nothing: no selected benchmark has the slice {fields}")]
+        if not found:
+            least = self.check.statistics.min_samples
+            return [self._invalid("", self._metric(), f"decides nothing: no slice has {least} samples")]
         return found
 
     def _values(self, question: Question, field_name: str) -> Iterator[Question]:

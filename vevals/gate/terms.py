@@ -187,6 +187,7 @@ class Policy:
     ``sha256`` (hex) is that of the canonical JSON of the document with defaults filled in: comments, the order of keys
     and "one value or a list of one" do not change it, whatever is decided by does. Keys that are not given and have no
     default are left out, so that a key added to the schema later leaves the sha of older policies as it is.
+    ``terms`` (hex) is the same without name, waivers and seed: two policies with equal terms ask the same.
     """
 
     schema: str
@@ -194,6 +195,7 @@ class Policy:
     path: str
     text: str
     sha256: str
+    terms: str
     baseline: BaselineRule | None
     statistics: Statistics
     must_match: tuple[Part, ...]

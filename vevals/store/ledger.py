@@ -43,6 +43,12 @@ def unfinished(connection: Connection, digests: tuple[str, ...]) -> list[str]:
     return [digest for digest in digests if digest not in known]
 
 
+def began(connection: Connection) -> int | None:
+    """The time of the first entry of either log."""
+    times = [connection.execute(select(func.min(table.c.at))).scalar() for table in (schema.baselines, schema.verdicts)]
+    return min((int(at) for at in times if at is not None), default=None)
+
+
 def frozen(connection: Connection, digest: str) -> bool:
     """Whether a baseline or a verdict names the run with this digest (hex): it must stay as it is."""
     for column in (schema.baselines.c.runs, schema.verdicts.c.body):

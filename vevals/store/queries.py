@@ -362,6 +362,11 @@ class Store:
             row = {**hashes, "attempt": attempt, "state": state, "body": body, "at": now()}
             return ledger.add_verdict(connection, row)
 
+    def ledger_began(self) -> int | None:
+        """When the first baseline or verdict was written (microseconds since 1970), None where none was."""
+        with self._read() as connection:
+            return ledger.began(connection)
+
     def verdicts(self, key: str | None = None) -> list[VerdictRow]:
         """The verdicts under one key (hex), or all, newest last."""
         with self._read() as connection:

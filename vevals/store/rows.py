@@ -77,6 +77,15 @@ class RunRow:
     parent: str = ""
 
     @property
+    def same_model(self) -> str:
+        """What runs of one model share (hex): its hash. Recorded outputs are one model by their name, since those of
+        several benchmarks may lie in several files.
+        """
+        if self.model_identity.get("kind") != "replay":
+            return self.model_hash
+        return sha256({key: value for key, value in self.model_identity.items() if key != "outputs"}).hex()
+
+    @property
     def samples(self) -> int:
         """Questions, however often each was asked."""
         return self.total // self.repeats
