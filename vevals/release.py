@@ -308,7 +308,10 @@ def _models(store: Store, runs: RunSet) -> set[str]:
 
 def flips_of(store: Store, verdict: Verdict, check: str | None, most: int) -> list[Flip]:
     """The samples that changed between the two sides of a verdict; none where there was no baseline."""
-    setting, _ = _setting_of(store, verdict)
+    try:
+        setting, _ = _setting_of(store, verdict)
+    except (KeyError, TypeError, ValueError) as error:
+        raise VevalsError(f"this verdict cannot be explained: {type(error).__name__}: {error}") from error
     return [] if setting.baseline is None else flips.of_setting(store, setting, check, most)
 
 
