@@ -110,13 +110,25 @@ def _sized(check: Check, limit: Limit, benchmark: Benchmark, draw: int | None) -
     wanted = check.select.slice.items()
     inside = [one for one in samples if all(one.slices.get(key) in values for key, values in wanted)]
     whole = _whole_set(benchmark, check.select.metric)
+    problem = _fault(limit, benchmark, check.select.metric)
     if not check.for_each:
-        yield Subject(check, limit, benchmark.name, len(inside), whole_set=whole)
+        yield Subject(check, limit, benchmark.name, len(inside), whole_set=whole, problem=problem)
     for field in check.for_each:
         counts = Counter(one.slices[field] for one in inside if field in one.slices)
         for value, count in sorted(counts.items()):
             if count >= check.statistics.min_samples:
-                yield Subject(check, limit, f"{benchmark.name} · {field}={value}", count, whole_set=whole)
+                yield Subject(
+                    check, limit, f"{benchmark.name} · {field}={value}", count, whole_set=whole, problem=problem
+                )
+
+
+def _fault(limit: Limit, benchmark: Benchmark, wanted: Sequence[str]) -> str:
+    """Why the limit checks nothing on the metrics that it is for."""
+    names = {metric.name: metric for metric in benchmark.metrics}
+    chosen = [names[one] for one in wanted if one in names]
+    if not wanted or SCORE in wanted:
+        chosen.append(benchmark.metrics[0])
+    return next((fault for metric in chosen if (fault := limit.fault(metric.worst, metric.best))), "")
 
 
 def _whole_set(benchmark: Benchmark, wanted: Sequence[str]) -> bool:

@@ -183,7 +183,8 @@ def tried(store: Store, policy: Policy, days: int = 30) -> str:
     A fingerprint is a model, prompt, options and questions against a baseline: what the ledger counts as one key.
     """
     since = time.time_ns() // 1000 - days * DAY
-    rows = [row for row in store.verdicts() if row.at >= since and row.body["policy"]["name"] == policy.name]
+    rows = [row for row in store.verdicts() if row.at >= since and row.state != State.INVALID]
+    rows = [row for row in rows if row.body["policy"]["name"] == policy.name]
     attempts = {(row.key, row.body["candidate"]["digest"]) for row in rows}
     keys = {key for key, _ in attempts}
     if len(attempts) < 2:

@@ -45,7 +45,8 @@ def load(store: Store, name: str) -> RunSet:
     chosen = [run for run in finished if run.title == name]
     chosen = chosen or [run for run in finished if run.label and run.label == name] or _by_keys(store, name)
     if not chosen:
-        raise StoreError(f"{store.path}: no finished runs are called '{name}'{_nearest(name, finished)}")
+        hint = f"; it is a baseline: write {BASELINE}{name}" if store.baselines(name) else _nearest(name, finished)
+        raise StoreError(f"{store.path}: no finished runs are called '{name}'{hint}")
     return _gathered(store, name, chosen)
 
 

@@ -33,6 +33,8 @@ def column(evidence: Evidence, name: str, prices: Prices) -> Column | None:
     if values is None:
         return None
     spent = ~evidence.usage.cached & ~np.isin(evidence.score.outcomes, (int(Outcome.failed), NO_ROW))
+    if spent.any() and not values[spent].any():
+        return None  # recorded outputs and the like: nobody measured
     known = np.where(spent, values, np.nan)
     return Column(name, math.inf, 0.0, False, known, evidence.score.outcomes)
 

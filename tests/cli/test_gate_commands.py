@@ -157,6 +157,26 @@ def test_gate_run_runs_what_is_missing_and_judges(place: Path) -> None:
     assert said.splitlines()[-1] == again.splitlines()[-1]  # the same verdict
 
 
+def test_a_reader_that_stops_reading_does_not_change_the_verdict(place: Path) -> None:
+    command = f'"{sys.executable}" -m vevals gate check "{SAME}" --policy gate.yaml'
+    script = f"{command} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
+    if Path("/dev/full").exists():
+        full = subprocess.run(["bash", "-c", f"{command} > /dev/full"], capture_output=True, text=True, check=False)
+        assert (full.returncode, full.stderr) == (2, "Error: the output cannot be written: No space left on device\n")
+
+
+def test_limits_written_as_points_are_told_by_plan_and_gate(place: Path) -> None:
+    for name, before, after in (("floor", "at_least: 0.5", "at_least: 80"), ("wide", "margin: 0.10", "margin: 3")):
+        text = POLICY.replace(before, after).replace("severity: warn", "severity: block")
+        (place / f"{name}.yaml").write_text(text, encoding="utf-8")
+        plan = " ".join(vevals("gate", "plan", f"{name}.yaml", "--benchmark", "code/*", code=3).split())
+        told = " ".join(vevals("gate", "check", SAME, "--policy", f"{name}.yaml", code=4).split())
+        for said in (plan, told):
+            assert "write 0.8 for 80%" in said or "write 0.03 for 3 points" in said
+
+
 def test_the_schema_for_editors_is_that_of_the_documentation(place: Path) -> None:
     documented = json.loads((ROOT / "docs" / "gate-v1.schema.json").read_text(encoding="utf-8"))
     assert json.loads(vevals("gate", "schema")) == documented

@@ -392,3 +392,16 @@ def test_samples_without_time_do_not_count_towards_the_least_number() -> None:
     check = "- {id: p95, select: {metric: seconds.p50}, at_most: 2.0, min_samples: 50}"
     (instance,) = judged(policy(check), runs(half)).instances
     assert instance.reason == "only 40 samples, the policy wants 50"
+
+
+def test_what_nobody_measured_is_not_cheap_or_fast() -> None:
+    idle = evidence(column(answers(100, 0)), seconds=np.zeros((100, 1)))
+    check = "- {id: p95, select: {metric: seconds.p95}, at_most: 2.0}"
+    (instance,) = judged(policy(check), runs(idle)).instances
+    assert instance.reason == "no seconds.p95 is known of model: its runs recorded no tokens or no times"
+
+
+def test_a_loss_that_is_not_yet_certain_says_how_many_samples_would_show_it() -> None:
+    (instance,) = judged(policy(margin(0.10)), *pair_of(2, 26, 160)).instances
+    assert instance.state is State.INCONCLUSIVE and instance.estimate == pytest.approx(-0.15)
+    assert instance.needed is not None and 161 <= instance.needed < 1000

@@ -41,7 +41,7 @@ def check(
 ) -> None:
     """Judge finished runs by a policy; the exit code is the verdict."""
     from vevals import release
-    from vevals.cli import verdicts
+    from vevals.cli import output, verdicts
     from vevals.gate.policy import load_policy
     from vevals.store import open_store
 
@@ -50,7 +50,8 @@ def check(
     with open_store(db, create=False) as store:
         checked = release.judge(store, loaded, candidate, baseline, benchmarks or [])
         verdicts.write(store, checked, targets, budget)
-    verdicts.print_verdict(checked.verdict, checked.tried)
+    with output.to_the_reader():
+        verdicts.print_verdict(checked.verdict, checked.tried)
     raise typer.Exit(checked.verdict.exit_code)
 
 
@@ -75,7 +76,7 @@ def run(
     Under 'on_inconclusive: extend' or 'stop_early' more samples are asked until it is decided or the budget ends.
     """
     from vevals import extend
-    from vevals.cli import verdicts
+    from vevals.cli import output, verdicts
     from vevals.cli.progress import watcher
     from vevals.gate.policy import load_policy
     from vevals.registry import open_registry
@@ -87,7 +88,8 @@ def run(
     with open_store(db) as store:
         checked = extend.run_and_judge(store, loaded, model, wanted, baseline, watcher(quiet))
         verdicts.write(store, checked, {"json": json_file}, 60_000)
-    verdicts.print_verdict(checked.verdict, checked.tried)
+    with output.to_the_reader():
+        verdicts.print_verdict(checked.verdict, checked.tried)
     raise typer.Exit(checked.verdict.exit_code)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from rich.console import Console
@@ -12,15 +15,39 @@ from rich.table import Table
 from rich.text import Text
 
 from vevals import display
+from vevals.errors import VevalsError
 from vevals.runner import Result
 from vevals.store import RunRow
 
 LONGEST_CELL = 600
 
 
+class _Plain(Console):
+    """A console that leaves it to the command what a reader who stops reading means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; no markup is read, so that no text can style itself."""
-    return Console(markup=False, highlight=False, soft_wrap=False)
+    return _Plain(markup=False, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def to_the_reader() -> Iterator[None]:
+    """Print what is inside; a reader that stops reading (``| head``) does not change how the command ends.
+
+    Raises:
+        VevalsError: the output cannot be written for another reason.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise VevalsError(f"the output cannot be written: {error.strerror}") from error
 
 
 def print_json(value: Any) -> None:

@@ -89,7 +89,7 @@ def _print_instance(one: Instance) -> None:
 def _print_listed(listed: Sequence[str]) -> None:
     out = output.console()
     if listed:
-        out.print("\nNot judged", style="bold")
+        out.print("\nNot judged, or ignored", style="bold")
     for text in listed[:MOST_LISTED]:
         _indented(text)
     if len(listed) > MOST_LISTED:

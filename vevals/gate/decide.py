@@ -144,11 +144,15 @@ def _baseline(setting: Setting, context: Context) -> str:
         return ""
     if setting.baseline is None:
         first = rule.on_missing == "skip_relative" and not context.baseline_problem
-        return "" if first else f"no baseline: {context.baseline_problem or f'nothing is called {rule.ref!r} yet'}"
+        return "" if first else f"no baseline: {context.baseline_problem or _never_set(rule.ref)}"
     age = context.baseline_age_days
     if rule.max_age_days is not None and age is not None and age > rule.max_age_days:
         return f"the baseline is {age:.0f} days old, the policy allows {rule.max_age_days:g}: set it anew"
     return ""
+
+
+def _never_set(ref: str) -> str:
+    return f"nothing is called '{ref}' yet; 'vevals baseline set {ref} RUNS --reason TEXT' names one"
 
 
 def _coverage(setting: Setting) -> list[str]:
@@ -385,7 +389,7 @@ def _outlook(question: Question, one: Measured, state: State, reason: str, level
     distance = bounds.estimate - one.limit
     if abs(distance) < bounds.se / 2:
         return {"reason": reason or "more samples are unlikely to settle this"}
-    needed = needed_for_margin(bounds.se**2 * samples, distance, 0.0, levels.passing)
+    needed = needed_for_margin(bounds.se**2 * samples, abs(distance), 0.0, levels.passing)
     if needed is None:
         return {"reason": reason}
     least = max(needed, samples + 1, rules.min_samples, _floor(question.limit, levels))

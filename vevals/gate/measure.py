@@ -22,7 +22,7 @@ from vevals.statistics import bounds, sequential
 from vevals.statistics.bounds import Bounds
 from vevals.statistics.clusters import group
 from vevals.types import Outcome
-from vevals.usage import QUANTILES, column
+from vevals.usage import COST, QUANTILES, column
 
 Keys = Sequence[Hashable] | None
 ORDER_SEED = 0
@@ -125,7 +125,7 @@ def _case(part: Part, rules: Statistics, limit: Limit, levels: Levels, prices: P
     columns = [column(one, part.metric, prices) for one in evidence]
     for one, found in zip(evidence, columns, strict=True):
         if found is None:
-            return f"{one.runs[0].model} has no price for {part.metric}: write one into prices.yaml"
+            return _unknown(one, part.metric, prices)
     known = [found for found in columns if found is not None]
     sign = _sign(known[0], limit)
     sides = [Side(one, found, sign) for one, found in zip(evidence, known, strict=True)]
@@ -135,7 +135,7 @@ def _case(part: Part, rules: Statistics, limit: Limit, levels: Levels, prices: P
         return f"{text}: ask them again"
     if rules.errors.rule == "drop" and known[0].bounded:
         sides = _dropped(sides)
-    problem = _order_problem(part.candidate, rules) or _unmissable(sides[0], limit, len(sides))
+    problem = _order_problem(part.candidate, rules) or limit.fault(known[0].worst, known[0].best)
     if problem:
         return problem
     keys = _keys(sides[0].evidence, rules.cluster)
@@ -150,15 +150,12 @@ def _order_problem(evidence: Evidence, rules: Statistics) -> str:
     return f"drawn with seed {other[0].seed}, but the order of method: anytime is that of --seed {ORDER_SEED}"
 
 
-def _unmissable(side: Side, limit: Limit, sides: int) -> str:
-    """A limit that no result can miss checks nothing: mostly points written for shares."""
-    if not side.column.bounded or limit.kind == "max_increase":
-        return ""
-    if sides == 2 and not limit.relative and limit.value >= side.span:
-        return f"a margin of {limit.value:g} cannot be missed on a range of {side.span:g}: write 0.02 for 2 points"
-    if sides == 1 and side.sign * limit.value <= side.ends[0]:
-        return f"{limit.kind} {limit.value:g} cannot be missed: {side.column.name} has no value beyond it"
-    return ""
+def _unknown(evidence: Evidence, metric: str, prices: Prices) -> str:
+    """Why a column of cost, tokens or seconds cannot be had."""
+    model = evidence.runs[0].model
+    if metric == COST and prices.of(model) is None:
+        return f"{model} has no price: write one into prices.yaml"
+    return f"no {metric} is known of {model}: its runs recorded no tokens or no times"
 
 
 def _dropped(sides: Sequence[Side]) -> list[Side]:
@@ -344,6 +341,9 @@ def _amount(case: _Case) -> Measured:
         keys = None if case.keys is None else [case.keys[row] for row in rows]
         found = bounds.quantile_at_most(-values[0], quantile, case.limit.value, case.alphas, keys)
         return Measured(found, -1.0, limit)
+    if np.ptp(values[0]) == 0:
+        text = f"every sample took {abs(values[0][0]):.4g}: without any spread there is no bound for the mean"
+        return _undecidable(case, text, float(values[0][0]))
     return _resampled(case, lambda picked: float(values[0][picked].mean()), rows, limit)
 
 
@@ -396,10 +396,10 @@ def _both(case: _Case, limit: float, sides: tuple[Bounds, Bounds], observed: Flo
     return Measured(merged, case.own.sign, limit, None if complete else seen, sides=sides)
 
 
-def _undecidable(case: _Case, problem: str) -> Measured:
+def _undecidable(case: _Case, problem: str, estimate: float = math.nan) -> Measured:
     n = len(case.own.evidence.ids)
     nan = math.nan
-    none = Bounds(nan, nan, nan, nan, nan, nan, n, n, None, "none", problem)
+    none = Bounds(estimate, nan, nan, nan, nan, nan, n, n, None, "none", problem)
     return Measured(none, case.own.sign, math.nan)
 
 

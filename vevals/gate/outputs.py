@@ -158,7 +158,7 @@ def _numbers(instance: Instance) -> dict[str, Any]:
 def _case(suite: ET.Element, instance: Instance, verdict: Verdict) -> None:
     case = ET.SubElement(suite, "testcase", classname=suite.get("name", ""), name=_xml(instance.name))
     told = lines.line(instance)
-    if instance.counted is State.FAIL:
+    if instance.counted is State.FAIL and instance.severity is Severity.block:
         _outcome(case, "failure", instance.severity.value, told)
     elif _blocks(instance, verdict):
         _outcome(case, "error", instance.state.value, told)

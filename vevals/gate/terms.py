@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from math import isfinite
 from typing import Literal, get_args
 
 from vevals.gate.verdict import Severity
@@ -95,6 +96,22 @@ class Limit:
     def against_baseline(self) -> bool:
         """Whether it needs a baseline."""
         return self.kind in ("no_worse_than", "max_increase")
+
+    def fault(self, worst: float, best: float) -> str:
+        """Why this limit checks nothing on a metric between ``worst`` and ``best``: mostly points written for shares.
+
+        Empty where it can be kept and missed.
+        """
+        low, high = sorted((worst, best))
+        value, share = self.value, self.value / 100
+        if self.relative or self.kind == "max_increase" or not isfinite(high - low):
+            return ""
+        if self.kind == "no_worse_than":
+            told = f"a margin of {value:g} cannot be missed on a range of {high - low:g}"
+            return f"{told}: write {share:g} for {value:g} points" if value >= high - low else ""
+        if not low <= value <= high:
+            return f"{self.kind} {value:g} lies outside {low:g} to {high:g}: write {share:g} for {value:g}%"
+        return f"{self.kind} {value:g} cannot be missed" if value == (low if self.kind == "at_least" else high) else ""
 
     def stricter_than(self, other: Limit) -> bool:
         """Whether less passes here than under ``other``, a limit of the same kind."""
