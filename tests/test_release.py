@@ -545,3 +545,12 @@ def test_a_verdict_with_a_problem_and_pooled_set_scores_are_recomputed_alike(pla
     verdict = place.judge(rules=policy(tail=tail)).verdict
     assert any("--limit" in one.reason for one in verdict.instances)
     assert release.verify(place.store, verdict).differences == ()
+
+
+def test_a_shorter_draw_of_answers_that_are_there_is_judged_whole(place: Place) -> None:
+    place.baseline()
+    whole = place.run(SAME)
+    draw = place.run(SAME, draw=60)
+    verdict = place.judge(draw.key[:8]).verdict
+    assert (verdict.attempt, verdict.instances[0].n) == (1, 240)
+    assert [run["digest"] for run in verdict.candidate["runs"]] == [whole.digest]

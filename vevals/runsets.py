@@ -98,7 +98,10 @@ def _with_attempts(store: Store, evidence: Evidence, others: Sequence[RunRow]) -
     for run in others:
         if run.digest not in {fact.digest for part in parts for fact in part.runs}:
             more = _evidence(store, run)
-            if not _contains(_joined(parts), more):
+            held = _joined(parts)
+            if _contains(more, held):
+                parts = [more]  # the same answers and further ones: a shorter draw of them is no choice
+            elif not _contains(held, more):
                 parts.append(more)
     return _joined(parts)
 

@@ -86,3 +86,8 @@ def test_a_plan_without_blocking_checks_is_vacuous_and_one_out_of_reach_is_told(
     assert plan([subject(margin(0.03, "warn"), 1000)]).exit_code == 4
     assert eight(50).exit_code == 3
     assert plan([replace(subject(margin(), None), problem="gone")]).exit_code == 3
+
+
+def test_a_ceiling_on_money_is_no_rate() -> None:
+    found = forecast(subject("- {id: usd, select: {metric: usd_per_1k_samples}, at_most: 0.2}", 100))
+    assert found.reachable and found.power is None

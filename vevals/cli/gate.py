@@ -189,7 +189,7 @@ def aa(
     loaded = load_policy(policy)
     with open_store(db, create=False) as store:
         verdict, rates = release.against_itself(store, loaded, one, other, benchmarks or [])
-    verdicts.print_verdict(verdict, "")
+    verdicts.print_verdict(verdict, "", recorded=False)
     verdicts.print_rates(rates, min_pass)
     raise typer.Exit(rates.exit_code(min_pass))
 

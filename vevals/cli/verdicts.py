@@ -53,7 +53,7 @@ def _write(path: Path, text: str) -> None:
         raise VevalsError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def print_verdict(verdict: Verdict, tried: str) -> None:
+def print_verdict(verdict: Verdict, tried: str, recorded: bool = True) -> None:
     """The headline, every check, what is only listed, and how to see more."""
     out = output.console()
     for place, text in enumerate([*lines.banner(verdict), *filter(None, [tried])]):
@@ -65,7 +65,10 @@ def print_verdict(verdict: Verdict, tried: str) -> None:
     ):
         _print_section(title, [one for one in verdict.instances if one.severity is severity])
     _print_listed(verdict.listed)
-    print(f"\nverdict {verdict.digest[:12]}, exit code {verdict.exit_code}: vevals gate explain {verdict.digest[:12]}")
+    if recorded:
+        print(
+            f"\nverdict {verdict.digest[:12]}, exit code {verdict.exit_code}: vevals gate explain {verdict.digest[:12]}"
+        )
 
 
 def _print_section(title: str, found: Sequence[Instance]) -> None:
@@ -213,7 +216,9 @@ def _print_joint(plan: Plan) -> None:
 
 
 def _limit(one: Forecast) -> str:
-    limit = one.subject.limit
+    limit, check = one.subject.limit, one.subject.check
+    if check.judge is not None or check.contamination is not None:
+        return "judge" if check.judge is not None else "contamination"
     value = lines.shortest(100 * limit.value)
     if limit.kind == "no_worse_than":
         return f"a {value}{'% relative' if limit.relative else '-point'} no-regression check"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vevals.gate.terms import Check, Limit
+from vevals.gate.terms import USAGE, Check, Limit
 from vevals.statistics.intervals import clopper_pearson
 from vevals.statistics.paired import margin_floor
 from vevals.statistics.power import joint, least_for_floor, needed_at_truth_zero, power_of_floor, power_of_margin
@@ -117,7 +117,8 @@ def forecast(subject: Subject, each: float = SAFE_POWER) -> Forecast:
         return Forecast(subject, True, None, None, (None, None), "a score of the whole set is not forecast")
     if subject.limit.kind == "no_worse_than":
         return _margin(subject, each)
-    if subject.limit.kind in ("at_least", "at_most") and 0 <= _floor(subject) <= 1:
+    share = not set(subject.check.select.metric) & set(USAGE)
+    if share and subject.limit.kind in ("at_least", "at_most") and 0 <= _floor(subject) <= 1:
         return _rate(subject, each)
     return Forecast(subject, True, None, None, (None, None), "depends on what is measured; not forecast")
 
