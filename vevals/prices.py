@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vevals.errors import BenchmarkError
 from vevals.places import config_folder
 from vevals.spec import Strict, read_yaml, validate
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 FILE = "prices.yaml"
+Amount = TypeVar("Amount", float, "NDArray[np.float64]")
 MILLION = 1e6
 HOUR = 3600.0
 
@@ -36,8 +41,8 @@ class Price:
     usd_per_hour: float
     date: str
 
-    def usd(self, input_tokens: float, output_tokens: float, seconds: float) -> float:
-        """What so many tokens and seconds of model time cost."""
+    def usd(self, input_tokens: Amount, output_tokens: Amount, seconds: Amount) -> Amount:
+        """What so many tokens and seconds of model time cost: numbers, or arrays of one shape."""
         tokens = input_tokens * self.usd_per_million_input + output_tokens * self.usd_per_million_output
         return tokens / MILLION + seconds * self.usd_per_hour / HOUR
 

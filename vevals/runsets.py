@@ -74,16 +74,17 @@ def pool(store: Store, ours: RunSet, baseline: RunSet | None) -> tuple[RunSet, i
     """
     theirs = [] if baseline is None else baseline.runs
     since = max((run.finished for run in theirs), default=time.time_ns() // 1000 - RECENT)
-    kept = {run.digest for run in ours.runs}
+    named = {run.digest for run in (*ours.runs, *theirs)}
     finished = [run for run in store.runs() if run.status is RunStatus.finished]
-    finished = [run for run in finished if run.digest in kept or (run.finished or 0) > since]
-    replaced = {run.parent for run in finished if run.parent}
+    rows = {run.digest: run for run in finished}
+    newer = [run for run in finished if (run.finished or 0) > since or run.digest in named]
+    replaced = {run.parent for run in newer if run.parent}
+    free = [run for run in newer if run.digest not in named | replaced]
     evidence = {}
     for name, one in ours.evidence.items():
-        own = [run for run in finished if run.digest in {fact.digest for fact in one.runs}]
-        others = [run for run in finished if run.digest not in replaced and _same_question(run, own[0])]
-        others = [run for run in others if run.digest not in {fact.digest for fact in theirs}]
-        evidence[name] = _with_attempts(store, one, sorted(others, key=lambda run: (run.finished or 0, run.id)))
+        own = [rows[fact.digest] for fact in one.runs]
+        others = [run for run in free if _same_question(run, own[0])]
+        evidence[name] = _with_attempts(store, one, own, others) if others else one
     attempts = max((len(one.runs) for one in evidence.values()), default=1)
     return replace(ours, evidence=evidence), attempts
 
@@ -93,17 +94,17 @@ def _same_question(run: RunRow, own: RunRow) -> bool:
     return same and run.limit is None
 
 
-def _with_attempts(store: Store, evidence: Evidence, others: Sequence[RunRow]) -> Evidence:
-    parts = [_evidence(store, store.run(fact.key)) for fact in evidence.runs]
-    for run in others:
-        if run.digest not in {fact.digest for part in parts for fact in part.runs}:
-            more = _evidence(store, run)
-            held = _joined(parts)
-            if _contains(more, held):
-                parts = [more]  # the same answers and further ones: a shorter draw of them is no choice
-            elif not _contains(held, more):
-                parts.append(more)
-    return _joined(parts)
+def _with_attempts(store: Store, evidence: Evidence, own: Sequence[RunRow], others: Sequence[RunRow]) -> Evidence:
+    """The evidence of ``own`` runs with that of ``others`` which it does not hold, oldest first."""
+    parts, held = [_evidence(store, run) for run in own], evidence
+    for run in sorted(others, key=lambda run: (run.finished or 0, run.id)):
+        more = _evidence(store, run)
+        if _contains(held, more):
+            continue
+        # The same answers and further ones replace what is held: a shorter draw of them is no choice.
+        parts = [more] if _contains(more, held) else [*parts, more]
+        held = _joined(parts)
+    return held
 
 
 def evidence_of(store: Store, run: RunRow) -> Evidence:

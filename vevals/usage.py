@@ -56,6 +56,4 @@ def _amounts(evidence: Evidence, name: str, prices: Prices) -> Floats | None:
     price = prices.of(evidence.runs[0].model) if name == COST else None
     if price is None:
         return None
-    tokens = usage.input_tokens * price.usd_per_million_input + usage.output_tokens * price.usd_per_million_output
-    cost: Floats = PER * (tokens / 1e6 + usage.seconds * price.usd_per_hour / 3600)
-    return cost
+    return PER * price.usd(usage.input_tokens, usage.output_tokens, usage.seconds)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vevals.evidence import Column, Evidence, Rows
 from vevals.gate.decide import Context, states
-from vevals.gate.questions import RELATIVE, Part, Question, Setting, ask
+from vevals.gate.questions import Part, Question, Setting, ask
 from vevals.gate.verdict import State
 from vevals.statistics.clusters import group
 
@@ -61,7 +61,7 @@ def simulate(setting: Setting, context: Context, draws: int = DRAWS) -> Rates:
 
 
 def _usable(question: Question) -> bool:
-    if question.limit.kind not in RELATIVE or question.limit.kind == "max_increase" or question.problem:
+    if question.limit.kind != "no_worse_than" or question.problem:
         return False
     columns = [part.candidate.columns.get(part.metric) for part in question.parts]
     return all(column is not None and column.bounded and column.statistic is None for column in columns)

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from vevals.canonical import sha256_hex
-from vevals.evidence import NO_ROW, Evidence, RunSet
+from vevals.evidence import NO_ROW, Column, Evidence, RunSet
+from vevals.gate.lines import SETTLED
 from vevals.gate.measure import Levels, Measured, measure
 from vevals.gate.questions import Part, Question, Setting, ask
 from vevals.gate.terms import SCORE, Limit, Policy, Waiver, waiver_problems
@@ -18,7 +19,7 @@ from vevals.gate.verdict import Applied, Instance, Severity, State, Verdict
 from vevals.prices import Prices
 from vevals.statistics.bounds import Bounds
 from vevals.statistics.paired import margin_floor
-from vevals.statistics.power import needed_for_margin, two_digits
+from vevals.statistics.power import needed_for_margin, two_digits, unlikely_to_settle
 from vevals.statistics.ranks import holm
 from vevals.types import Outcome
 
@@ -137,9 +138,7 @@ def _ledger(policy: Policy, context: Context) -> str:
 
 def _baseline(setting: Setting, context: Context) -> str:
     rule = setting.policy.baseline
-    relative = any(
-        limit.kind in ("no_worse_than", "max_increase") for check in setting.policy.checks for limit in check.limits
-    )
+    relative = any(limit.against_baseline for check in setting.policy.checks for limit in check.limits)
     if rule is None or not relative:
         return ""
     if setting.baseline is None:
@@ -279,34 +278,32 @@ def _rows(question: Question) -> dict[str, Any]:
     """What the instance rests on: samples, repeats, outcomes, and the digests of the scores used."""
     if not question.parts:
         return {}
-    sides = {"candidate": [part.candidate for part in question.parts]}
-    if question.parts[0].baseline is not None:
-        sides["baseline"] = [part.baseline for part in question.parts if part.baseline is not None]
-    digests = {side: _digest(evidence, question) for side, evidence in sides.items()}
-    outcomes = [_outcomes(sides.get(side, []), question) for side in ("candidate", "baseline")]
+    ours = [(part.candidate, _column(part.candidate, part)) for part in question.parts]
+    theirs = [(part.baseline, _column(part.baseline, part)) for part in question.parts if part.baseline is not None]
+    sides = {"candidate": ours, "baseline": theirs} if theirs else {"candidate": ours}
     return {
         "n": sum(len(part.candidate.ids) for part in question.parts),
         "repeats": _repeats(question),
-        "scores": digests,
-        "outcomes": outcomes[0],
-        "baseline_outcomes": outcomes[1],
+        "scores": {side: _digest(found) for side, found in sides.items()},
+        "outcomes": _outcomes(ours),
+        "baseline_outcomes": _outcomes(theirs),
     }
 
 
-def _digest(evidence: Sequence[Evidence], question: Question) -> str:
-    digests = [_column(one, question).digest(one.ids) for one in evidence]
+def _column(evidence: Evidence, part: Part) -> Column:
+    """The part's column; what a run has besides its metrics (cost, tokens, seconds) rests on the score's outcomes."""
+    return evidence.columns.get(part.metric, evidence.score)
+
+
+def _digest(found: Sequence[tuple[Evidence, Column]]) -> str:
+    digests = [column.digest(evidence.ids) for evidence, column in found]
     return digests[0] if len(digests) == 1 else sha256_hex(digests)
 
 
-def _outcomes(evidence: Sequence[Evidence], question: Question) -> dict[str, int]:
-    counts = [_column(one, question).counts() for one in evidence]
+def _outcomes(found: Sequence[tuple[Evidence, Column]]) -> dict[str, int]:
+    counts = [column.counts() for _, column in found]
     totals = {outcome.name: sum(count[outcome] for count in counts) for outcome in Outcome}
     return {name: total for name, total in totals.items() if total}
-
-
-def _column(evidence: Evidence, question: Question) -> Any:
-    part = next(part for part in question.parts if evidence in (part.candidate, part.baseline))
-    return evidence.columns.get(part.metric, evidence.score)
 
 
 def _repeats(question: Question) -> int:
@@ -387,8 +384,8 @@ def _outlook(question: Question, one: Measured, state: State, reason: str, level
     if _repeats(question) < rules.repeats:
         return {"reason": reason}
     distance = bounds.estimate - one.limit
-    if abs(distance) < bounds.se / 2:
-        return {"reason": reason or "more samples are unlikely to settle this"}
+    if unlikely_to_settle(distance, 0.0, bounds.se):
+        return {"reason": reason or SETTLED}
     needed = needed_for_margin(bounds.se**2 * samples, abs(distance), 0.0, levels.passing)
     if needed is None:
         return {"reason": reason}

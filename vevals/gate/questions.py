@@ -9,8 +9,6 @@ from fnmatch import fnmatchcase
 from vevals.evidence import Evidence, RunSet, differing, pair
 from vevals.gate.terms import RESERVED, SCORE, Check, Limit, Policy
 
-RELATIVE = ("no_worse_than", "max_increase")
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -71,7 +69,7 @@ def ask(setting: Setting) -> Asked:
     listed: list[str] = []
     for check in setting.policy.checks:
         for limit in check.limits:
-            if limit.kind in RELATIVE and setting.baseline is None:
+            if limit.against_baseline and setting.baseline is None:
                 listed.append(f"{check.id}: skipped, there is no baseline yet")
             else:
                 found = _Asking(setting, check, limit, listed)
@@ -185,7 +183,7 @@ class _Asking:
         return Part(part.candidate.take(rows), baseline, part.metric)
 
     def _relative(self) -> bool:
-        return self.limit.kind in RELATIVE
+        return self.limit.against_baseline
 
     def _in_slice(self, slices: Mapping[str, str]) -> bool:
         return all(slices.get(key) in values for key, values in self.check.select.slice.items())
