@@ -415,7 +415,8 @@ def request_text(request: Request) -> str:
     """What was asked, as canonical JSON: equal texts are equal questions."""
     messages = [asdict(message) for message in request.messages]
     options = asdict(request.options) if request.kind == "generate" else None
-    return canonical_json({"kind": request.kind, "messages": messages, "options": options, "choices": request.choices})
+    parts = {"kind": request.kind, "messages": messages, "options": options, "choices": request.choices}
+    return canonical_json({**parts, "prompts": request.prompts} if request.prompts else parts)
 
 
 def seed_of(seed: int, sample_id: str, repeat: int = 0) -> int:

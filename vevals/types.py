@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
-RequestKind = Literal["generate", "loglikelihood"]
+RequestKind = Literal["generate", "loglikelihood", "rolling", "classify"]
 
 
 class Outcome(IntEnum):
@@ -103,7 +103,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing asked of a model. ``id`` is unique within a call; ``choices`` are the continuations to score."""
+    """One thing asked of a model. ``id`` is unique within a call.
+
+    ``generate`` continues the conversation; ``loglikelihood`` scores ``choices`` as its continuations; ``rolling``
+    scores a text as a whole; ``classify`` asks which of the labels in ``choices`` a text has.
+
+    ``prompts`` are plain texts in place of ``messages``: no chat template is applied, and nothing is put between a
+    prompt and a choice. One text; for ``loglikelihood`` also one for each choice; for ``classify`` one or a pair.
+    """
 
     id: str
     kind: RequestKind
@@ -111,6 +118,7 @@ class Request:
     options: Options = Options()
     choices: tuple[str, ...] = ()
     seed: int = 0
+    prompts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,8 @@ class Response:
     """What came back for the request of the same ``id``, or why nothing did (``error``).
 
     ``logprobs``, ``choice_tokens`` and ``greedy`` have one entry a choice: summed log-probability (nats), number of
-    tokens, and whether greedy decoding would have produced the choice. ``answer`` is filled in by the extractor.
+    tokens, and whether greedy decoding would have produced the choice. A rolling request has one entry, for its text;
+    a classify request only ``logprobs``, one a label. ``answer`` is filled in by the extractor.
     """
 
     id: str

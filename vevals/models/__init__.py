@@ -24,7 +24,7 @@ class Alias:
 
 
 BACKENDS = {
-    "hf": "Hugging Face causal models (hub id, folder, or .gguf file) on this machine",
+    "hf": "Hugging Face models (hub id, folder, or .gguf file) on this machine",
     "replay": "recorded outputs in a JSONL or CSV file with an id and a text",
     "fake": "reference rows (majority, random) and models for tests",
 }
@@ -60,6 +60,34 @@ class Scorer(Protocol):
     """A model that can also score choices: Responses carry ``logprobs``, ``choice_tokens`` and ``greedy``."""
 
     def loglikelihood(self, requests: Sequence[Request]) -> Iterator[Response]: ...
+
+
+@runtime_checkable
+class Roller(Protocol):
+    """A model that can also score whole texts: one log-probability, its tokens and whether it is greedy."""
+
+    def rolling(self, requests: Sequence[Request]) -> Iterator[Response]: ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A model with a head for labels, which does nothing but name the label of a text (or of a pair of texts).
+
+    Responses carry ``logprobs``, one for each of the request's ``choices``, and ``text``, the most likely of them.
+    """
+
+    def classify(self, requests: Sequence[Request]) -> Iterator[Response]: ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A model that can say, after it has answered, under which conditions it ran: device, dtype, engine level, limits.
+
+    They change speed and last digits, never what is meant; they are recorded with the run and are JSON-able.
+    """
+
+    @property
+    def conditions(self) -> Mapping[str, Any]: ...
 
 
 @runtime_checkable

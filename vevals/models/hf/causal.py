@@ -1,0 +1,186 @@
+"""Causal language models: what becomes of messages and choices before they are tokens, and of tokens afterwards.
+
+The forward passes are the engine's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vevals.engine import files
+from vevals.engine.decode import Answer, Prompt, answers
+from vevals.engine.load import Loaded
+from vevals.engine.plan import Tokens
+from vevals.engine.score import Likelihood, Pair, Part, Question, encoded, likelihoods
+from vevals.models.hf.local import LocalModel
+from vevals.models.hf.responses import failed, no_memory, too_long, wrong_options
+from vevals.types import ErrorKind, Request, Response
+
+BUDGET_TOKENS = {"cpu": 4096, "cuda": 16384}
+SLAB = 256
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\u3000-\u303f]")
+
+
+class CausalModel(LocalModel):
+    """A causal language model. See ``vevals.models.Model`` and ``Scorer`` for what the methods promise.
+
+    Sampling defaults of a model's generation config are not used: ``Options`` says everything, and greedy is greedy.
+    """
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+        opened = self._open()
+        prompts: list[tuple[Request, Prompt]] = []
+        for request, prompt in self._prompts(requests, opened):
+            if isinstance(prompt, Response):
+                yield prompt
+            else:
+                prompts.append((request, prompt))
+        budget = self._budget(opened)
+        for index, answer in answers(opened.network, [prompt for _, prompt in prompts], opened.text, budget):
+            yield _answered(*prompts[index], answer)
+
+    def loglikelihood(self, requests: Sequence[Request]) -> Iterator[Response]:
+        opened = self._open()
+        open_ones: list[_Asked] = []
+        for asked in self._asked(requests, opened):
+            if isinstance(asked, Response):
+                yield asked
+            else:
+                open_ones.append(asked)
+        owners = [(asked, place) for asked in open_ones for place in range(len(asked.pairs))]
+        pairs = [asked.pairs[place] for asked, place in owners]
+        for index, found in likelihoods(opened.network, pairs, self._budget(opened)):
+            asked, place = owners[index]
+            asked.found[place] = found
+            if len(asked.found) == len(asked.pairs):
+                yield asked.response()
+
+    def _budget(self, opened: Loaded) -> int:
+        return int(self._settings.batch_tokens or BUDGET_TOKENS.get(opened.network.device.type, 4096))
+
+    def _contexts(self, request: Request, opened: Loaded) -> list[tuple[str, bool]] | Response:
+        """The texts before the answer (one, or one a choice), and whether the tokenizer adds its special tokens."""
+        try:
+            texts = request.prompts or (opened.rendered(request.messages),)
+            "".join((*texts, *request.choices)).encode()
+        except Exception as error:  # a template may raise anything about the messages it is given
+            return failed(request, ErrorKind.bad_request, f"the prompt cannot be written: {files.one_line(error)}")
+        bos = opened.tokenizer.bos_token
+        plain = bool(request.prompts) or opened.template is None
+        return [(text, plain and not (bos and text.startswith(bos))) for text in texts]
+
+    def _prompts(self, requests: Sequence[Request], opened: Loaded) -> Iterator[tuple[Request, Prompt | Response]]:
+        texts: list[tuple[Request, str, bool]] = []
+        for request in requests:
+            contexts = wrong_options(request) or self._contexts(request, opened)
+            if isinstance(contexts, Response):
+                yield request, contexts
+            else:
+                texts.append((request, *contexts[0]))
+        for special in (True, False):
+            chosen = [(request, text) for request, text, wanted in texts if wanted is special]
+            ids = opened.encode([text for _, text in chosen], special) if chosen else []
+            for (request, _), tokens in zip(chosen, ids, strict=True):
+                yield request, self._prompt(request, tuple(tokens), opened)
+
+    def _prompt(self, request: Request, tokens: Tokens, opened: Loaded) -> Prompt | Response:
+        if not tokens and opened.prefix is not None:
+            tokens = (opened.prefix,)
+        if not tokens:
+            return failed(request, ErrorKind.bad_request, "the prompt is empty; write one")
+        room = opened.network.max_length - request.options.max_tokens
+        if len(tokens) > room and (self._settings.truncate == "none" or room < 1):
+            wanted = f"{len(tokens)} prompt tokens and {request.options.max_tokens} new ones"
+            return too_long(request, wanted, opened.network.max_length)
+        ends = opened.ends | {opened.specials[stop] for stop in request.options.stop if stop in opened.specials}
+        return Prompt(tokens[-room:], request.options, ends, f"{request.seed}/{request.id}")
+
+    def _asked(self, requests: Sequence[Request], opened: Loaded) -> Iterator[_Asked | Response]:
+        for start in range(0, len(requests), SLAB):
+            slab: list[tuple[Request, list[Question]]] = []
+            for request in requests[start : start + SLAB]:
+                questions = self._questions(request, opened)
+                if isinstance(questions, Response):
+                    yield questions
+                else:
+                    slab.append((request, questions))
+            found = iter(encoded([one for _, questions in slab for one in questions], opened.encode, opened.prefix))
+            for request, questions in slab:
+                parts = [part for _ in questions for part in next(found)]
+                yield self._fitted(request, parts, opened.network.max_length)
+
+    def _questions(self, request: Request, opened: Loaded) -> list[Question] | Response:
+        """One question, or one for each choice where each has a prompt of its own."""
+        if not request.choices or not all(request.choices):
+            what = "an empty choice" if request.choices else "no choices"
+            return failed(request, ErrorKind.bad_request, f"the request has {what}; nothing can be scored")
+        contexts = self._contexts(request, opened)
+        if isinstance(contexts, Response):
+            return contexts
+        if len(contexts) not in (1, len(request.choices)):
+            wrong = f"{len(contexts)} prompts for {len(request.choices)} choices; give one, or one for each"
+            return failed(request, ErrorKind.bad_request, f"the request has {wrong}")
+        joined = bool(request.prompts) or opened.template is not None
+        ends = [choice if joined else _delimiter(contexts[0][0], choice) + choice for choice in request.choices]
+        if len(contexts) == 1:
+            return [Question(contexts[0][0], tuple(ends), contexts[0][1])]
+        return [Question(text, (end,), special) for (text, special), end in zip(contexts, ends, strict=True)]
+
+    def _fitted(self, request: Request, parts: Sequence[Part], limit: int) -> _Asked | Response:
+        """Pairs that the model can read, cut on the left if that is asked for. As in lm-eval, each pair by itself."""
+        fitted: list[Pair] = []
+        for (context, ending, spaces), choice in zip(parts, request.choices, strict=True):
+            if not context or len(ending) <= spaces:
+                return failed(request, ErrorKind.bad_request, f"the choice {choice!r} has no tokens after the prompt")
+            kept = limit + 1 - len(ending)
+            if kept < len(context) and (self._settings.truncate == "none" or kept < 1):
+                return too_long(request, f"{len(context)} prompt tokens and {len(ending)} of a choice", limit)
+            fitted.append((context[-kept:], ending))
+        return _Asked(request, fitted, [spaces for _, _, spaces in parts], {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request being scored: its pairs, and what is known of them by place.
+
+    ``spaces`` are tokens of the prompt that are scored with the choice, for the pair rule's sake; they count as input.
+    """
+
+    request: Request
+    pairs: Sequence[Pair]
+    spaces: Sequence[int]
+    found: dict[int, Likelihood | None]
+
+    def response(self) -> Response:
+        known = [one for place in range(len(self.pairs)) if (one := self.found[place]) is not None]
+        if len(known) < len(self.pairs):
+            return no_memory(self.request)
+        sized = list(zip(self.pairs, self.spaces, strict=True))
+        return Response(
+            self.request.id,
+            logprobs=tuple(one.logprob for one in known),
+            choice_tokens=tuple(len(ending) - spaces for (_, ending), spaces in sized),
+            greedy=tuple(one.greedy for one in known),
+            input_tokens=max(len(context) + spaces for (context, _), spaces in sized),
+            seconds=sum(one.seconds for one in known),
+        )
+
+
+def _delimiter(context: str, choice: str) -> str:
+    """A space between plain text and a choice, where the language and the text call for one."""
+    return "" if not context or context[-1].isspace() or _CJK.match(choice) else " "
+
+
+def _answered(request: Request, prompt: Prompt, answer: Answer | None) -> Response:
+    if answer is None:
+        return no_memory(request)
+    return Response(
+        request.id,
+        text=answer.text,
+        input_tokens=len(prompt.tokens),
+        output_tokens=answer.tokens,
+        seconds=answer.seconds,
+        finish_reason=answer.finish,
+    )
