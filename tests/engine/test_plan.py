@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vevals.engine.plan import Limits, Row, Work, batches, row, rows
+from vevals.engine.plan import Limits, Shape, Work, batches, plan
+from vevals.engine.trie import Trie
 
 lengths = st.lists(st.integers(1, 60), max_size=40)
 limits = st.builds(
@@ -16,8 +16,6 @@ limits = st.builds(
     alone_above=st.none() | st.integers(1, 60),
     same_length=st.booleans(),
 )
-contexts = st.lists(st.integers(0, 4), min_size=1, max_size=6).map(tuple)
-endings = st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1, max_size=12)
 
 
 @given(lengths, limits)
@@ -89,62 +87,110 @@ def test_a_batch_put_back_comes_next():
     assert seen == [(0, 1), (1,), (2,)]
 
 
-def _past(row: Row, index: int) -> list[int]:
-    """The tokens that ``index`` sees, in order of position."""
-    seen = [other for other in range(index + 1) if index < row.ends[other]]
-    assert [row.positions[other] for other in seen] == list(range(len(seen)))
-    return [row.tokens[other] for other in seen]
+tokens = st.lists(st.integers(0, 2), min_size=1, max_size=7).map(tuple)
+pairs = st.lists(st.tuples(tokens, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)), max_size=14)
+shapes = st.builds(
+    Shape, trees=st.booleans(), prefixes=st.booleans(), capacity=st.integers(1, 15), overhead=st.integers(1, 9)
+)
 
 
-@given(contexts, endings, st.none() | st.integers(1, 8))
-def test_every_token_is_read_where_the_past_is_its_own(context, endings, capacity):
-    found = rows(context, endings, capacity)
-    assert sorted(ending for row in found for ending in row.endings) == sorted(endings)
-    for part in found:
-        for ending, path in zip(part.endings, part.edges, strict=True):
-            assert tuple(token for _, token in path) == ending
-            for done, (parent, _) in enumerate(path):
-                assert _past(part, parent) == [*context, *ending[:done]]
+def trie_of(pairs):
+    """The trie, and what each edge is: (all tokens before, token)."""
+    trie, edges = Trie(), {}
+    for number, (context, ending) in enumerate(pairs):
+        for place, edge in enumerate(trie.add(context, ending, number // 2)):
+            edges[edge] = (context + ending[:place], ending[place])
+    return trie, edges
 
 
-@given(contexts, endings)
-def test_chains_need_no_mask_and_no_chain_is_the_start_of_another(context, endings):
-    found = rows(context, endings, None)
-    assert not any(part.branches for part in found)
-    chains = [part.tokens for part in found]
-    assert not any(one != other and one == other[: len(one)] for one in chains for other in chains)
-    assert len(set(chains)) == len(chains)
+def laid_out(groups):
+    """Every row with the tokens of the prefix in front of it."""
+    before, found = [], []
+    for group in groups:
+        prefix = before[group.parent] if group.parent is not None else ()
+        if group.run is not None:
+            found.append((prefix, group.run))
+            prefix += group.run.tokens
+        before.append(prefix)
+        found += [(prefix, row) for row in group.rows]
+    return found
 
 
-@given(contexts, endings)
-def test_a_tree_holds_each_distinct_prefix_once(context, endings):
-    prefixes = {ending[:size] for ending in endings for size in range(1, len(ending))}
-    tree = row(context, endings)
-    assert len(tree.tokens) == len(context) + len(prefixes)
-    assert tree.depth == len(context) + max(len(ending) - 1 for ending in endings)
+def past(prefix, row, index):
+    """The tokens that ``index`` sees, itself included."""
+    return prefix + tuple(row.tokens[other] for other in range(index + 1) if index < row.ends[other])
 
 
-@given(contexts, endings, st.integers(1, 8))
-def test_trees_keep_to_their_capacity(context, endings, capacity):
-    for part in rows(context, endings, capacity):
-        assert len(part.endings) == 1 or len(part.tokens) - len(context) <= capacity
+@given(pairs, shapes)
+def test_every_edge_is_read_once_where_the_past_is_its_own(pairs, shape):
+    trie, edges = trie_of(pairs)
+    seen = []
+    for prefix, row in laid_out(plan(trie, shape)):
+        for index in range(len(row.tokens)):
+            assert row.positions[index] == len(past(prefix, row, index)) - 1
+        for index, token, edge in row.reads:
+            assert edges[edge] == (past(prefix, row, index), token)
+            seen.append(edge)
+    assert sorted(seen) == sorted(edges)
 
 
-@given(contexts, endings)
-def test_halves_are_shorter_and_hold_all_endings(context, endings):
-    whole = row(context, endings)
-    halves = whole.halved()
-    if halves is not None:
-        assert sorted(halves[0].endings + halves[1].endings) == sorted(endings)
-        assert max(len(half.tokens) for half in halves) < len(whole.tokens)
+@given(pairs, shapes)
+def test_rows_are_what_their_shape_allows(pairs, shape):
+    groups = plan(trie_of(pairs)[0], shape)
+    assert all(group.run is None or not group.run.branches for group in groups)
+    assert shape.prefixes or len(groups) == 1
+    assert shape.trees or not any(row.branches for group in groups for row in group.rows)
 
 
-@pytest.mark.parametrize("endings", [[(1,)], [(1,), (2,), (3,)], [(1, 2, 3)]])
-def test_a_row_that_halving_would_not_shorten_is_not_halved(endings):
-    assert row((0,), endings).halved() is None
+@given(pairs, st.integers(1, 15), st.integers(1, 9))
+def test_a_tree_of_several_samples_keeps_to_its_capacity(pairs, capacity, overhead):
+    shape = Shape(True, True, capacity, overhead)
+    numbered = list(enumerate(pairs))
+    for prefix, row in laid_out(plan(trie_of(pairs)[0], shape)):
+        paths = {past(prefix, row, index) for index in range(len(row.tokens))}
+        owners = {number // 2 for number, (context, ending) in numbered if context + ending[:-1] in paths}
+        assert len(row.tokens) <= capacity or not row.branches or len(owners) <= 1
+
+
+@given(pairs, shapes)
+def test_only_ancestors_of_a_group_must_be_kept(pairs, shape):
+    groups = plan(trie_of(pairs)[0], shape)
+    path = []
+    for number, group in enumerate(groups):
+        while path and path[-1] != group.parent:
+            path.pop()
+        assert number == 0 or path
+        path.append(number)
+
+
+@given(pairs)
+def test_a_row_with_room_for_all_holds_each_distinct_prefix_once(pairs):
+    groups = plan(trie_of(pairs)[0], Shape(True, True, 10_000))
+    whole = [context + ending[:-1] for context, ending in pairs]
+    prefixes = {one[:size] for one in whole for size in range(1, len(one) + 1)}
+    assert sum(len(row.tokens) for group in groups for row in group.rows) == len(prefixes)
+    assert len(groups) == 1
+
+
+def test_a_shared_start_is_read_once_where_that_saves_more_than_a_call():
+    start = tuple(range(100, 200))
+    pairs = [((*start, number), (1,)) for number in range(50)]
+    first, group = plan(trie_of(pairs)[0], Shape(True, True, 110, 64))
+    assert (first.rows, group.run.tokens) == ([], start)
+    assert sum(len(row.tokens) for row in group.rows) == 50
+    (alone,) = plan(trie_of(pairs)[0], Shape(True, True, 110, 10_000))
+    assert sum(len(row.tokens) for row in alone.rows) == 50 + 100 * len(alone.rows)
 
 
 def test_one_token_choices_cost_no_token_beside_the_context():
-    (only,) = rows((7, 8, 9), [(1,), (2,), (3,)], None)
-    assert only.tokens == (7, 8, 9)
-    assert only.edges == (((2, 1),), ((2, 2),), ((2, 3),))
+    (group,) = plan(trie_of([((7, 8, 9), (choice,)) for choice in (1, 2, 3)])[0], Shape(True, True))
+    (row,) = group.rows
+    assert row.tokens == (7, 8, 9)
+    assert sorted((index, token) for index, token, _ in row.reads) == [(2, 1), (2, 2), (2, 3)]
+
+
+def test_a_trie_deeper_than_the_stack_is_planned():
+    context = tuple(range(3000))
+    pairs = [(context[: size + 1], (5000,)) for size in range(3000)]
+    groups = plan(trie_of(pairs)[0], Shape(True, True, 100, 64))
+    assert sum(len(row.reads) for _, row in laid_out(groups)) == 3000

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from vevals.engine.network import Network, attempt, out_of_memory  # noqa: E402
-from vevals.engine.plan import rows  # noqa: E402
-from vevals.engine.score import Question, encoded, likelihoods, score  # noqa: E402
+from vevals.engine.ladder import shape_of  # noqa: E402
+from vevals.engine.network import Level, Network, attempt, out_of_memory  # noqa: E402
+from vevals.engine.plan import Shape  # noqa: E402
+from vevals.engine.score import SHAPES, likelihoods  # noqa: E402
 
 SIZE = {
     "vocab_size": 97,
@@ -31,15 +31,61 @@ SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "initializ
 def config(kind):
     import transformers as t
 
+    heads = {key: value for key, value in SIZE.items() if key != "num_key_value_heads"}
+    linear = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }
+    experts = {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    }
     made = {
         "llama": lambda: t.LlamaConfig(**SIZE),
         "llama eager": lambda: t.LlamaConfig(**SIZE, attn_implementation="eager"),
+        "qwen2": lambda: t.Qwen2Config(**SIZE),
+        "qwen2 window": lambda: t.Qwen2Config(**SIZE, use_sliding_window=True, sliding_window=16, max_window_layers=1),
+        "qwen3": lambda: t.Qwen3Config(**SIZE, head_dim=8),
+        "qwen3 next": lambda: t.Qwen3NextConfig(
+            **SIZE, head_dim=8, **experts, **linear, layer_types=["linear_attention", "full_attention"]
+        ),
         "gpt2": lambda: t.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3),
+        "gpt neo": lambda: t.GPTNeoConfig(
+            vocab_size=97,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=16,
+            max_position_embeddings=256,
+            initializer_range=0.3,
+        ),
+        "gpt neox": lambda: t.GPTNeoXConfig(**heads),
         "gemma2 window 8": lambda: t.Gemma2Config(**SIZE, head_dim=8, sliding_window=8, final_logit_softcapping=5.0),
-        "gemma3 window 64": lambda: t.Gemma3TextConfig(**SIZE, head_dim=8, sliding_window=64),
+        "gemma3 window 16": lambda: t.Gemma3TextConfig(**SIZE, head_dim=8, sliding_window=16),
+        "mistral window 16": lambda: t.MistralConfig(**SIZE, sliding_window=16),
         "granite": lambda: t.GraniteConfig(**SIZE, logits_scaling=3.0),
+        "phi": lambda: t.PhiConfig(**SIZE),
+        "opt": lambda: t.OPTConfig(
+            vocab_size=97,
+            hidden_size=32,
+            ffn_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=256,
+            word_embed_proj_dim=32,
+            init_std=0.3,
+        ),
         "bloom": lambda: t.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3),
+        "falcon alibi": lambda: t.FalconConfig(
+            vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True, initializer_range=0.3
+        ),
         "mamba": lambda: t.MambaConfig(**SMALL),
+        "mamba2": lambda: t.Mamba2Config(**SMALL, num_heads=8, head_dim=8, state_size=16, n_groups=1),
         "phi3 long rope": lambda: t.Phi3Config(
             **SIZE,
             pad_token_id=0,
@@ -80,7 +126,10 @@ def branching(seed):
     return [base[:1], base[:2], base, base[:2] + other[:1], base[:1] + other[:2], other, other[1:2]]
 
 
-PAIRS = [(tokens(size, size), ending) for size in (1, 5, 12, 30, 45) for ending in branching(size)]
+SHARED = tokens(60, 3)
+CONTEXTS = [tokens(size, size) for size in (1, 5, 12, 30, 45)]
+CONTEXTS += [SHARED + tokens(size, 50 + size) for size in (1, 4, 9, 9, 20)] + [SHARED[:30] + tokens(4, 9)]
+PAIRS = [(context, ending) for context in CONTEXTS for ending in branching(len(context))]
 
 
 def reference(network, context, ending):
@@ -93,28 +142,40 @@ def reference(network, context, ending):
 
 
 KINDS = {
-    "llama": True,
-    "llama eager": True,
-    "gpt2": True,
-    "gemma2 window 8": False,
-    "gemma3 window 64": True,
-    "granite": True,
-    "bloom": False,
-    "mamba": False,
-    "phi3 long rope": True,
+    "llama": Level.L2,
+    "llama eager": Level.L2,
+    "qwen2": Level.L2,
+    "qwen2 window": Level.L2,
+    "qwen3": Level.L2,
+    "qwen3 next": Level.L1,
+    "gpt2": Level.L2,
+    "gpt neo": Level.L1,
+    "gpt neox": Level.L2,
+    "gemma2 window 8": Level.L2,
+    "gemma3 window 16": Level.L2,
+    "mistral window 16": Level.L2,
+    "granite": Level.L2,
+    "phi": Level.L2,
+    "opt": Level.L2,
+    "bloom": Level.L1,
+    "falcon alibi": Level.L1,
+    "mamba": Level.L0,
+    "mamba2": Level.L1,
+    "phi3 long rope": Level.L2,
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_those_of_one_pair_at_a_time(kind):
     network_ = network(kind)
-    found = dict(likelihoods(network_, PAIRS, 100))
+    shape = replace(shape_of(network_), capacity=48, overhead=16)
+    found = dict(likelihoods(network_, PAIRS, 100, shape))
     assert sorted(found) == list(range(len(PAIRS)))
     for index, (context, ending) in enumerate(PAIRS):
         value, greedy = reference(network_, context, ending)
         assert found[index].logprob == pytest.approx(value, abs=1e-4)
         assert found[index].greedy is greedy
-    assert network_.shares is KINDS[kind]
+    assert network_.level is KINDS[kind]
 
 
 def test_the_most_likely_continuation_is_greedy(llama):
@@ -137,7 +198,6 @@ def test_equal_pairs_are_computed_once_and_answered_each(llama):
 
 
 def test_the_choices_of_a_context_share_its_forward_pass(llama):
-    llama.shares = None
     context = tokens(40, 1)
     pairs = [(context, tokens(3, seed)) for seed in range(20)]
     dict(likelihoods(llama, pairs[:2], 500))
@@ -153,15 +213,6 @@ def test_the_same_scores_come_out_whatever_is_in_the_batch(llama):
         assert {index: one.logprob for index, one in together.items()} == pytest.approx(alone, abs=1e-4)
 
 
-def test_a_mask_that_is_not_obeyed_is_found_out_and_not_used(monkeypatch):
-    broken = network()
-    monkeypatch.setattr(Network, "tree_mask", lambda self, visible: torch.ones_like(visible).tril())
-    found = dict(likelihoods(broken, PAIRS, 100))
-    assert broken.shares is False
-    for index, (context, ending) in enumerate(PAIRS):
-        assert found[index].logprob == pytest.approx(reference(broken, context, ending)[0], abs=1e-4)
-
-
 def test_a_head_that_is_not_alone_behind_the_body_is_found_out(llama):
     other = network()
     other._head = torch.nn.Linear(32, 97)
@@ -172,9 +223,11 @@ def test_a_head_that_is_not_alone_behind_the_body_is_found_out(llama):
 
 def test_the_head_sees_only_positions_that_are_scored(llama):
     seen = []
+    context = tokens(50, 1)
+    dict(likelihoods(llama, [(context, (1, 2))], 100))
     handle = llama._head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0]))
     try:
-        score(llama, rows(tokens(50, 1), [(1, 2, 3), (1, 4), (5,)], 100))
+        dict(likelihoods(llama, [(context, ending) for ending in [(1, 2, 3), (1, 4), (5,)]], 100))
     finally:
         handle.remove()
     assert seen == [3]
@@ -201,20 +254,40 @@ class counted:  # noqa: N801
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
-@pytest.mark.parametrize("shares", [True, False])
-def test_too_little_memory_halves_and_gives_up_only_on_what_fits_not_even_alone(llama, shares, error):
+@pytest.mark.parametrize("level", Level)
+def test_too_little_memory_halves_and_gives_up_only_on_what_fits_not_even_alone(llama, level, error):
     want = {index: one.logprob for index, one in likelihoods(llama, PAIRS, 10_000)}
-    llama.shares = shares
+    shape = replace(SHAPES[level], capacity=60, overhead=16)
     with counted(llama, memory=34, error=error) as sizes:
-        found = dict(likelihoods(llama, PAIRS, 10_000))
-    llama.shares = None
+        found = dict(likelihoods(llama, PAIRS, 10_000, shape))
     assert max(rows * width for rows, width in sizes) > 34
+    assert sorted(found) == list(range(len(PAIRS)))
     for index, (context, ending) in enumerate(PAIRS):
         if len(context) + len(ending) - 1 <= 34:
             assert found[index].logprob == pytest.approx(want[index], abs=1e-4)
         else:
-            assert found[index] is None
+            assert found[index] is None or found[index].logprob == pytest.approx(want[index], abs=1e-4)
     assert None in found.values()
+
+
+def test_a_prefix_that_does_not_fit_costs_no_score(llama):
+    pairs = [(SHARED + tokens(3, seed), tokens(2, seed)) for seed in range(9)]
+    want = {index: one.logprob for index, one in likelihoods(llama, pairs, 100)}
+    shape = Shape(True, True, 20, 8)
+    fail = []
+
+    def hook(module, args, kwargs):
+        if kwargs.get("past_key_values") is not None and not fail:
+            fail.append(kwargs["input_ids"].shape)
+            raise torch.OutOfMemoryError("injected")
+
+    handle = llama.model.base_model.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        found = dict(likelihoods(llama, pairs, 100, shape))
+    finally:
+        handle.remove()
+    assert fail == [(1, 60)]
+    assert {index: one.logprob for index, one in found.items()} == pytest.approx(want, abs=1e-4)
 
 
 def test_an_error_that_is_not_about_memory_is_raised(llama):
@@ -235,60 +308,3 @@ def test_what_fits_is_returned_and_what_does_not_is_none():
 
     assert attempt(lambda: 3) == 3
     assert attempt(too_much) is None
-
-
-def spell(texts, special):
-    """A toy tokenizer: pairs of letters inside a word merge, a space goes to the word after it, 1 is BOS."""
-    return [[1] * special + _spell(text) for text in texts]
-
-
-def _spell(text):
-    found, place = [], 0
-    while place < len(text):
-        size = 2 if text[place : place + 2].strip() and place + 1 < len(text) and text[place + 1] != " " else 1
-        found.append(sum(ord(letter) * 7**power for power, letter in enumerate(text[place : place + size])) + 2)
-        place += size
-    return found
-
-
-def test_the_continuation_is_what_the_whole_text_has_after_the_context():
-    ((found,),) = encoded([Question("ab", ("cd",), True)], spell, 1)
-    assert found == ((1, *_spell("ab")), tuple(_spell("cd")), 0)
-
-
-def test_a_merge_across_the_border_is_cut_where_the_context_ends():
-    ((found,),) = encoded([Question("abc", ("def",), False)], spell, 1)
-    context, ending, _ = found
-    assert list(context) == _spell("abc")
-    assert list(ending) == _spell("abcdef")[len(context) :]
-    assert [*context, *ending] != _spell("abcdef")
-
-
-def test_white_space_at_the_end_of_the_context_goes_to_the_continuation():
-    one, other = encoded([Question("ab ", ("cd",), False), Question("ab", (" cd",), False)], spell, 1)
-    assert one[0][:2] == other[0][:2] == (tuple(_spell("ab")), tuple(_spell(" cd")))
-
-
-def test_white_space_that_stays_a_token_of_its_own_is_counted():
-    split = {"q": [5], "q\n": [5, 6], "q\nyes": [5, 6, 7, 8], "q\n\n": [5, 9]}
-    question = Question("q\n", ("yes", "\n"), False)
-    ((yes, newline),) = encoded([question], lambda texts, special: [split[text] for text in texts], None)
-    assert yes == ((5,), (6, 7, 8), 1)
-    assert newline == ((5,), (9,), 0)
-
-
-@pytest.mark.parametrize("context", ["", "  ", "\n"])
-def test_a_context_without_text_is_the_first_token_of_a_text(context):
-    ((found,),) = encoded([Question(context, ("ab",), True)], spell, 1)
-    assert found == ((1,), tuple(_spell(context + "ab")), 0)
-
-
-def test_a_continuation_that_brings_the_first_token_along_keeps_it():
-    ((found,),) = encoded([Question("", ("xab",), True)], lambda texts, special: [[1, 4, 5] for _ in texts], 1)
-    assert found == ((1,), (4, 5), 0)
-
-
-@given(st.lists(st.tuples(st.text("ab \n", max_size=5), st.lists(st.text("ab ", min_size=1, max_size=4), max_size=3))))
-def test_encoding_together_is_encoding_one_by_one(items):
-    questions = [Question(context, tuple(endings), len(context) % 2 == 0) for context, endings in items]
-    assert encoded(questions, spell, 1) == [encoded([question], spell, 1)[0] for question in questions]

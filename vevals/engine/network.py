@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +17,18 @@ T = TypeVar("T")
 CHUNK_BYTES = 128 << 20
 _LENGTH_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+class Level(IntEnum):
+    """How much the forward passes of a model may share. Every level gives the same scores.
+
+    L0: nothing. L1: prefixes are read once and their state is copied for the rows, which are chains. L2: besides, a row
+    may be a tree, with a mask of ours.
+    """
+
+    L0 = 0
+    L1 = 1
+    L2 = 2
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -44,6 +58,28 @@ def attempt(step: Callable[[], T]) -> T | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How far back an attention layer looks: ``window`` tokens, to the start of its ``chunk``, or all the way.
+
+    ``known`` is False for a kind of layer whose rule we do not know (or that is no attention).
+    """
+
+    window: int | None = None
+    chunk: int | None = None
+    known: bool = True
+
+    def narrowed(
+        self, seen: torch.Tensor, back: torch.Tensor, asking: torch.Tensor, shown: torch.Tensor
+    ) -> torch.Tensor:
+        """``seen`` (B, T, K) without what lies too far back."""
+        if self.window is not None:
+            seen = seen & (back < self.window)
+        if self.chunk is not None:
+            seen = seen & (asking[:, :, None] // self.chunk == shown[:, None, :] // self.chunk)
+        return seen
+
+
 class Network:
     """One loaded model. ``features`` are last hidden states (B, T, d) or, where the head cannot be had alone, logits.
 
@@ -55,8 +91,12 @@ class Network:
         self.device = model.device
         self.config = model.config.get_text_config()
         self.max_length = _max_length(self.config, tokenizer_limit)
-        self.shares: bool | None = None
-        """Whether rows may be trees; None until ``score`` has tried."""
+        self.level: Level | None = None
+        """How much the scoring may share; None until ``ladder`` has tried."""
+        self.overhead: int | None = None
+        """Tokens whose forward pass costs as much as one more call; None until ``ladder`` has measured it."""
+        self.generation: str | None = None
+        """How text is generated, ``slots`` or ``batches``; None until ``decode`` has tried."""
         self._head = model.get_output_embeddings()
 
     @cached_property
@@ -153,26 +193,44 @@ class Network:
         return int(own or getattr(self.config, "original_max_position_embeddings", None) or 0)
 
     @cached_property
-    def tree_limit(self) -> int:
-        """The longest row in which every token sees all before it: above it, our own mask would undo the window."""
+    def spans(self) -> Mapping[str, Span]:
+        """How far back each type of attention layer looks, by the type's name in the config."""
         window = getattr(self.config, "sliding_window", None)
         if getattr(self.config, "use_sliding_window", True) is False:
             window = None
-        bounds = (window, getattr(self.config, "attention_chunk_size", None), self.alone_above)
-        return min((bound for bound in bounds if bound is not None), default=self.max_length)
+        known = {
+            "full_attention": Span(),
+            "sliding_attention": Span(window=window),
+            "chunked_attention": Span(chunk=getattr(self.config, "attention_chunk_size", None)),
+        }
+        alike = "full_attention" if window is None else "sliding_attention"
+        types = getattr(self.config, "layer_types", None) or [alike]
+        return {name: known.get(name, Span(known=False)) for name in sorted(set(types))}
 
     @property
     def takes_trees(self) -> bool:
         """Whether the attention function takes our own mask, and positions that are not the index in the row."""
-        return self.takes_positions and getattr(self.model.config, "_attn_implementation", None) in ("sdpa", "eager")
+        attention = getattr(self.model.config, "_attn_implementation", None) in ("sdpa", "eager")
+        return self.takes_positions and attention and all(span.known for span in self.spans.values())
 
-    def tree_mask(self, visible: torch.Tensor) -> torch.Tensor:
-        """A mask (B, 1, T, T) as the attention function wants it, from booleans (True: is seen).
+    def masks(self, seen: torch.Tensor, asking: torch.Tensor, shown: torch.Tensor) -> Any:
+        """What the attention layers take as their mask: a tensor (B, 1, T, K), or one for each type of layer.
+
+        ``seen`` (B, T, K) says which key is on a query's path. ``asking`` (B, T) and ``shown`` (B, K) are positions:
+        layers that look back a limited way see less. A query always sees itself.
+        """
+        back = asking[:, :, None] - shown[:, None, :]
+        found = {name: self._mask(span.narrowed(seen, back, asking, shown)) for name, span in self.spans.items()}
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def _mask(self, visible: torch.Tensor) -> torch.Tensor:
+        """(B, 1, T, K) as the attention function wants it, from booleans (True: is seen).
 
         Eager attention *adds* its mask: given booleans it would run, with wrong scores.
         """
         import torch
 
+        visible = visible[:, None]
         if self.model.config._attn_implementation == "sdpa":
             return visible
         hidden = torch.finfo(self.model.dtype).min

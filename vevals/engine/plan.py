@@ -1,14 +1,22 @@
-"""What runs together: rows that share a context, batches under a token budget, halving. Pure: no torch, no strings."""
+"""What runs together: prefixes that are read once, rows that hold trees, batches under a budget. Pure: no torch."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-Tokens = tuple[int, ...]
-Edge = tuple[int, int]
-"""(index of the parent in a row's tokens, token whose log-probability is read there)."""
+from vevals.engine.trie import MIXED, Node, Tokens, Trie, common, walk
+
+__all__ = ["Group", "Limits", "Row", "Shape", "Tokens", "Work", "batches", "common", "plan"]
+
+Read = tuple[int, int, int]
+"""(index in a row's tokens at which it is read, token whose log-probability is wanted, number of the edge)."""
+Item = tuple[tuple[Node, ...], Node]
+"""Nodes that are repeated in front, and a node that comes with its whole subtree."""
+SEARCHED = 32
+"""How many of the newest rows are tried for room before a new one is begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,100 +96,165 @@ def _halves(batch: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A context and a tree of endings that continue it: what one row of a forward pass holds.
+class Shape:
+    """What a row may be. ``trees``: it may branch, else it is a chain; ``prefixes``: what several rows begin with may
+    be read once and kept.
 
-    ``tokens`` are the context, then the distinct proper prefixes of the endings in depth-first order: the last token
-    of an ending is never an input, its probability is read at its parent. Token k is seen by the tokens k to
-    ``ends[k]`` - 1. ``edges`` has one tuple per ending: where to read each of its tokens.
+    ``capacity``: tokens in a row of several samples. ``overhead``: tokens whose forward pass costs as much as one more
+    call: a prefix is worth a call of its own when it saves more than that.
     """
 
-    context: Tokens
-    endings: tuple[Tokens, ...]
+    trees: bool
+    prefixes: bool
+    capacity: int = 384
+    overhead: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a forward pass. Token k stands at ``positions[k]`` and is seen by the tokens k to ``ends[k]`` - 1."""
+
     tokens: Tokens
-    positions: tuple[int, ...]
-    ends: tuple[int, ...]
-    edges: tuple[tuple[Edge, ...], ...]
+    positions: Tokens
+    ends: Tokens
+    reads: tuple[Read, ...]
 
     @property
     def branches(self) -> bool:
         """Whether plain causal attention would let one ending see another."""
         return any(end != len(self.tokens) for end in self.ends)
 
-    @property
-    def depth(self) -> int:
-        """Length of the longest path through the row: what a model's maximum length is about."""
-        return max(self.positions) + 1
 
-    def halved(self) -> tuple[Row, Row] | None:
-        """Two shorter rows with half of the endings each; None when that would not shorten them."""
-        middle = (len(self.endings) + 1) // 2
-        parts = [row(self.context, part) for part in (self.endings[:middle], self.endings[middle:]) if part]
-        if len(parts) < 2 or max(len(part.tokens) for part in parts) == len(self.tokens):
-            return None
-        return parts[0], parts[1]
+@dataclass(slots=True)
+class Group:
+    """Rows that continue one prefix: that of the ``parent`` group (an index; None for the first) and the own ``run``.
 
+    ``run`` is a chain; None where there is no prefix. A parent comes before its children, and between a group and its
+    last descendant there are only descendants: one path of prefixes is all that must be kept.
+    """
 
-def row(context: Tokens, endings: Iterable[Tokens]) -> Row:
-    """The row for distinct, non-empty ``endings`` of a non-empty ``context``."""
-    ordered = tuple(sorted(endings))
-    tokens, positions = list(context), list(range(len(context)))
-    ends = [0] * len(context)
-    path: list[int] = []
-    edges: list[tuple[Edge, ...]] = []
-    for ending in ordered:
-        shared = common(ending[:-1], [tokens[index] for index in path])
-        for index in path[shared:]:
-            ends[index] = len(tokens)
-        del path[shared:]
-        for token in ending[len(path) : -1]:
-            positions.append(len(context) + len(path))
-            path.append(len(tokens))
-            tokens.append(token)
-            ends.append(0)
-        edges.append(tuple(zip([len(context) - 1, *path], ending, strict=True)))
-    whole = tuple(end or len(tokens) for end in ends)
-    return Row(context, ordered, tuple(tokens), tuple(positions), whole, tuple(edges))
+    parent: int | None
+    nodes: tuple[Node, ...]
+    items: list[Item] = field(default_factory=list)
+    run: Row | None = None
+    rows: list[Row] = field(default_factory=list)
 
 
-def rows(context: Tokens, endings: Iterable[Tokens], capacity: int | None) -> list[Row]:
-    """Rows for all ``endings``: trees with up to ``capacity`` tokens beside the context, or chains only (None)."""
-    distinct = sorted(set(endings))
-    parts = _chains(distinct) if capacity is None else _parts(distinct, capacity)
-    return [row(context, part) for part in parts]
+def plan(trie: Trie, shape: Shape) -> list[Group]:
+    """Every token of the trie in some row, every edge read exactly once. Source: the design's rule for sharing, 4.3."""
+    trie.measure()
+    groups = [Group(None, ())]
+    waiting: list[tuple[Node, tuple[Node, ...], int]] = [(trie.root, (), 0)]
+    while waiting:
+        node, lead, owner = waiting.pop()
+        children = sorted(node.children.values(), key=lambda child: child.size)  # the last one, the largest, is next
+        if not children or _whole(node, lead, shape):
+            groups[owner].items.append((lead, node))
+            continue
+        lead = (*lead, node) if node.run else lead
+        if shape.prefixes and _saved(node, lead, shape) >= shape.overhead:
+            groups.append(Group(owner, lead))
+            lead, owner = (), len(groups) - 1
+        waiting.extend((child, lead, owner) for child in children)
+    seen: set[int] = set()
+    for group in groups:
+        group.run = _row([(group.nodes[:-1], group.nodes[-1])], seen, alone=True) if group.nodes else None
+        group.rows = [_row(items, seen) for items in _packed(group.items, shape)]
+    return groups
 
 
-def _parts(ordered: Sequence[Tokens], capacity: int) -> list[list[Tokens]]:
-    parts: list[list[Tokens]] = []
-    size = 0
-    for ending in ordered:
-        new = len(ending) - 1 - (common(ending[:-1], parts[-1][-1][:-1]) if parts else 0)
-        if parts and size + new <= capacity:
-            parts[-1].append(ending)
-            size += new
-        else:
-            parts.append([ending])
-            size = len(ending) - 1
-    return parts
+def _whole(node: Node, lead: tuple[Node, ...], shape: Shape) -> bool:
+    """Whether the subtree goes into one row. The trunk of a single sample is causal anyway, so it may be longer."""
+    total = sum(len(one.run) for one in lead) + node.size
+    return shape.trees and total <= shape.capacity * (1 if node.owner == MIXED else 4)
 
 
-def _chains(ordered: Sequence[Tokens]) -> list[list[Tokens]]:
-    """Endings whose proper prefixes lie on one path. In lexical order a prefix stands right before what extends it."""
-    prefixes = sorted({ending[:-1] for ending in ordered}, reverse=True)
-    leaf_of: dict[Tokens, Tokens] = {}
-    leaf: Tokens = ()
-    for prefix in prefixes:
-        leaf = leaf if leaf[: len(prefix)] == prefix else prefix
-        leaf_of[prefix] = leaf
-    chains: dict[Tokens, list[Tokens]] = {}
-    for ending in ordered:
-        chains.setdefault(leaf_of[ending[:-1]], []).append(ending)
-    return list(chains.values())
+def _saved(node: Node, lead: Sequence[Node], shape: Shape) -> int:
+    """Tokens that need not be repeated in other rows when ``lead`` (with ``node`` at its end) is read once."""
+    length = sum(len(one.run) for one in lead)
+    if not length:
+        return 0
+    if not shape.trees:
+        return length * (sum(not one.children for one in walk(node)) - 1)
+    return length * (math.ceil((node.size - len(node.run)) / max(1, shape.capacity - length)) - 1)
 
 
-def common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences share at their start."""
-    for index, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return index
-    return min(len(first), len(second))
+def _packed(items: Sequence[Item], shape: Shape) -> list[list[Item]]:
+    """Items by rows: each chain by itself, or trees first fit by decreasing size. A lead counts once in a row."""
+    if not shape.trees:
+        return [[item] for item in items]
+    bins: list[_Bin] = []
+    for item in sorted(items, key=lambda item: -item[1].size):
+        roomy = (one for one in reversed(bins[-SEARCHED:]) if one.size + one.cost(item) <= shape.capacity)
+        found = next(roomy, None)
+        if found is None:
+            bins.append(found := _Bin())
+        found.put(item)
+    return [sorted(one.items, key=lambda item: item[1].order) for one in bins]
+
+
+class _Bin:
+    """What will be one row: its items, and the tokens that these take together."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.size = 0
+        self._leads: set[int] = set()
+
+    def cost(self, item: Item) -> int:
+        """Tokens that ``item`` would add."""
+        lead, node = item
+        return node.size + sum(len(one.run) for one in lead if one.order not in self._leads)
+
+    def put(self, item: Item) -> None:
+        """Add an item, whether or not there is room."""
+        self.size += self.cost(item)
+        self.items.append(item)
+        self._leads.update(one.order for one in item[0])
+
+
+def _row(items: Iterable[Item], seen: set[int], alone: bool = False) -> Row:
+    """The row that holds ``items`` (in the order of the trie). ``alone``: the last node comes without its subtree."""
+    row = _Row(seen)
+    for lead, node in items:
+        shared = 0
+        while shared < min(len(lead), len(row.path)) and row.path[shared][0] is lead[shared]:
+            shared += 1
+        row.close(shared)
+        for one in lead[shared:]:
+            row.put(one)
+        for one in [node] if alone else walk(node):
+            while one is not node and row.path[-1][0].children.get(one.run[0]) is not one:
+                row.close(len(row.path) - 1)
+            row.put(one)
+    row.close(0)
+    return Row(tuple(row.tokens), tuple(row.positions), tuple(row.ends), tuple(sorted(row.reads)))
+
+
+class _Row:
+    """A row being filled in depth-first order. ``path``: the open nodes, each with the index of its first token."""
+
+    def __init__(self, seen: set[int]) -> None:
+        self._seen = seen
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.ends: list[int] = []
+        self.reads: list[Read] = []
+        self.path: list[tuple[Node, int]] = []
+
+    def put(self, node: Node) -> None:
+        """Add a run. What is asked in it is read where it is met first, in whatever row that is."""
+        first = len(self.tokens)
+        self.path.append((node, first))
+        self.tokens.extend(node.run)
+        self.positions.extend(range(node.start, node.start + len(node.run)))
+        self.ends.extend([0] * len(node.run))
+        if node.order not in self._seen:
+            self._seen.add(node.order)
+            self.reads.extend((first + offset, token, edge) for (offset, token), edge in node.asked.items())
+
+    def close(self, keep: int) -> None:
+        """Nothing that follows will see the nodes of the path after the first ``keep``."""
+        for node, first in self.path[keep:]:
+            self.ends[first : first + len(node.run)] = [len(self.tokens)] * len(node.run)
+        del self.path[keep:]

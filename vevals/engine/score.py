@@ -1,36 +1,27 @@
-"""Log-likelihoods of continuations: the pair rule that makes tokens of texts, and the forward passes over them."""
+"""Log-likelihoods of continuations: the forward passes over what ``plan`` laid out, and what is read from them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vevals.engine.network import Network, attempt, out_of_memory, padded, spread_tokens
-from vevals.engine.plan import Limits, Row, Tokens, Work, batches, common, row, rows
+from vevals.engine.network import Level, Network, attempt, padded
+from vevals.engine.pairs import Pair
+from vevals.engine.plan import Group, Limits, Row, Shape, Work, batches, plan
+from vevals.engine.trie import Trie
 
 if TYPE_CHECKING:
     import torch
 
-Pair = tuple[Tokens, Tokens]
-"""(context, continuation), both of at least one token."""
-Part = tuple[Tokens, Tokens, int]
-"""A pair, and how many tokens at the start of the continuation are nothing but white space of the context."""
-Encode = Callable[[Sequence[str], bool], list[list[int]]]
-"""(texts, whether to add special tokens) -> token ids of each text."""
+SHAPES = {Level.L0: Shape(False, False), Level.L1: Shape(False, True), Level.L2: Shape(True, True)}
+RUN_ROWS = 4
+"""A prefix longer than this many times the capacity is read in parts."""
 
-TREE_TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A context and the texts that may follow it. ``special``: whether the tokenizer adds its special tokens."""
-
-    context: str
-    continuations: tuple[str, ...]
-    special: bool
+Reading = tuple[int, float, bool]
+"""(edge, log-probability in nats, whether it was the most likely token)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,203 +33,249 @@ class Likelihood:
     seconds: float
 
 
-def encoded(questions: Sequence[Question], encode: Encode, prefix: int | None) -> list[list[Part]]:
-    """The (context, continuation) tokens of every question's continuations, in order, and the white space in front.
-
-    The rule: white space at the end of the context goes to the front of the continuation; the context is encoded by
-    itself, the continuation is what ``context + continuation`` has after as many tokens. What is scored is these two
-    joined, also where a merge across the border makes the whole text encode otherwise. A context without text becomes
-    ``prefix`` (BOS, else EOS), unless the continuation brings that token along. A continuation may come out empty,
-    and so may a context without text when there is no prefix token: the caller refuses both.
-
-    Source: the pair rule of lm-evaluation-harness, ``TemplateLM._encode_pair`` and ``loglikelihood``.
-    """
-    texts: dict[tuple[str, bool], list[int]] = {}
-    for question in questions:
-        kept, _, special = _cut(question)
-        for text in (kept, question.context, *(question.context + ending for ending in question.continuations)):
-            texts[text, special] = []
-    for special in (True, False):
-        keys = [key for key in texts if key[1] is special]
-        for key, ids in zip(keys, encode([text for text, _ in keys], special) if keys else [], strict=True):
-            texts[key] = ids
-    return [_parts(question, texts, prefix) for question in questions]
-
-
-def _cut(question: Question) -> tuple[str, str, bool]:
-    """The context without the white space at its end, that white space, and whether special tokens are added."""
-    kept = question.context.rstrip()
-    return kept, question.context[len(kept) :], question.special and bool(kept)
-
-
-def _parts(question: Question, texts: Mapping[tuple[str, bool], list[int]], prefix: int | None) -> list[Part]:
-    kept, _, special = _cut(question)
-    wholes = [texts[question.context + ending, special] for ending in question.continuations]
-    context, spaced = texts[kept, special], texts[question.context, special]
-    if not kept:
-        return [(*_unconditional(whole, prefix), 0) for whole in wholes]
-    endings = [tuple(whole[len(context) :]) for whole in wholes]
-    return [(tuple(context), ending, common(ending, spaced[len(context) :])) for ending in endings]
-
-
-def _unconditional(tokens: Sequence[int], prefix: int | None) -> Pair:
-    if prefix is None or (tokens and tokens[0] == prefix):
-        return tuple(tokens[:1]), tuple(tokens[1:])
-    return (prefix,), tuple(tokens)
-
-
-def likelihoods(network: Network, pairs: Sequence[Pair], budget: int) -> Iterator[tuple[int, Likelihood | None]]:
+def likelihoods(
+    network: Network, pairs: Sequence[Pair], budget: int, shape: Shape | None = None
+) -> Iterator[tuple[int, Likelihood | None]]:
     """The likelihood of each pair, by its index, as it is known; None for one that does not fit into memory alone.
 
-    Equal pairs are computed once. All continuations of a context share one forward pass of it where the model allows.
+    ``budget``: tokens in a forward pass of several rows. ``shape``: what a row may be; by default what the model's
+    level allows. Pairs longer than ``network.alone_above`` run by themselves.
     """
-    askers: dict[Tokens, dict[Tokens, list[int]]] = {}
-    for index, (context, ending) in enumerate(pairs):
-        askers.setdefault(context, {}).setdefault(ending, []).append(index)
-    waiting = [part for context, endings in askers.items() for part in _rows(network, context, endings)]
-    while waiting:
-        retry: list[Row] = []
-        for done, found in _run(network, waiting, budget):
-            if found is None and (halves := done.halved()):
-                retry.extend(halves)
-                continue
-            for place, ending in enumerate(done.endings):
-                for index in askers[done.context][ending]:
-                    yield index, found[place] if found else None
-        waiting = retry
+    from vevals.engine.ladder import shape_of
+
+    shape = shape or shape_of(network)
+    limit = network.alone_above
+    long = [index for index, pair in enumerate(pairs) if limit is not None and _length(pair) > limit]
+    apart = set(long)
+    rest = [index for index in range(len(pairs)) if index not in apart]
+    alone = SHAPES[Level.L0]
+    failed: list[int] = []
+    for indices, one_shape in ((rest, shape), (long, alone)):
+        failed += yield from _scored(network, pairs, indices, budget, one_shape)
+    if failed and shape.prefixes:
+        failed = yield from _scored(network, pairs, failed, budget, alone)
+    for index in failed:  # one that is the beginning of another may fit where the longer one does not
+        for lost in (yield from _scored(network, pairs, [index], budget, alone)):
+            yield lost, None
 
 
-def _rows(network: Network, context: Tokens, endings: Mapping[Tokens, Any]) -> list[Row]:
-    longest = len(context) + max(map(len, endings)) - 1
-    if network.alone_above is not None and longest > network.alone_above:
-        return _separate(context, endings)
-    chains = rows(context, endings, None)
-    if len(chains) == 1 or longest > network.tree_limit or not _shares(network):
-        return chains
-    return rows(context, endings, max(TREE_TOKENS, len(context)))
+def _scored(
+    network: Network, pairs: Sequence[Pair], indices: Sequence[int], budget: int, shape: Shape
+) -> Generator[tuple[int, Likelihood | None], None, list[int]]:
+    """Likelihoods under one shape; returns the indices of pairs that did not fit into memory."""
+    failed = []
+    for place, found in _Scoring(network, [pairs[index] for index in indices], budget, shape).results():
+        if found is None:
+            failed.append(indices[place])
+        else:
+            yield indices[place], found
+    return failed
 
 
-def _separate(context: Tokens, endings: Iterable[Tokens]) -> list[Row]:
-    """A row for each input as a whole: where its length alone decides how positions turn, no row may be longer."""
-    inputs: dict[Tokens, list[Tokens]] = {}
-    for ending in endings:
-        inputs.setdefault(ending[:-1], []).append(ending)
-    return [row(context, same) for same in inputs.values()]
+def _length(pair: Pair) -> int:
+    return len(pair[0]) + len(pair[1]) - 1
 
 
-def _run(network: Network, waiting: Sequence[Row], budget: int) -> Iterator[tuple[Row, list[Likelihood] | None]]:
-    """Each row with the likelihoods of its endings; None where it does not fit into memory alone."""
-    lengths = [len(row.tokens) for row in waiting]
-    limits = Limits(budget, alone_above=network.alone_above)
-    found = []
-    for branches in (True, False):
-        chosen = [index for index, row in enumerate(waiting) if row.branches is branches]
-        planned = batches([lengths[index] for index in chosen], limits)
-        found += [tuple(chosen[place] for place in batch) for batch in planned]
-    work = Work(found, lengths)
-    for batch in work:
-        members = [waiting[index] for index in batch]
-        results = attempt(partial(score, network, members))
-        if results is not None:
-            yield from zip(members, results, strict=True)
-        elif (hopeless := work.failed(batch)) is not None:
-            yield waiting[hopeless], None
+class _Scoring:
+    """Pairs being scored under one shape: their trie, and what has been read so far."""
 
-
-def score(network: Network, members: Sequence[Row]) -> list[list[Likelihood]]:
-    """One forward pass over rows of one kind (all branch, or none does); per row one likelihood per ending."""
-    started = time.perf_counter()
-    features = _features(network, members)  # (B, T, d or V)
-    nodes = [sorted({node for path in row.edges for node, _ in path}) for row in members]
-    places = [(number, node) for number, row in enumerate(nodes) for node in row]
-    order = {place: number for number, place in enumerate(places)}
-    asked = [
-        (order[number, node], token) for number, row in enumerate(members) for path in row.edges for node, token in path
-    ]
-    asked.sort()
-    index = network.tensor(places)
-    known = dict(zip(asked, _read(network, features[index[:, 0], index[:, 1]], asked), strict=True))
-    seconds = (time.perf_counter() - started) / len(members)
-    return [
-        [
-            _likelihood([known[order[number, node], token] for node, token in path], seconds / len(row.edges))
-            for path in row.edges
+    def __init__(self, network: Network, pairs: Sequence[Pair], budget: int, shape: Shape) -> None:
+        self._network, self._shape = network, shape
+        self._limits = Limits(budget, alone_above=network.alone_above)
+        self._askers: dict[Pair, list[int]] = {}
+        for index, pair in enumerate(pairs):
+            self._askers.setdefault(pair, []).append(index)
+        self._trie = Trie()
+        owners: dict[tuple[int, ...], int] = {}
+        self._edges = [
+            self._trie.add(context, ending, owners.setdefault(context, len(owners))) for context, ending in self._askers
         ]
-        for number, row in enumerate(members)
-    ]
+        self._indices = list(self._askers.values())
+        self._open = [len(edges) for edges in self._edges]
+        self._users: list[list[int]] = [[] for _ in range(self._trie.edges)]
+        for number, edges in enumerate(self._edges):
+            for edge in edges:
+                self._users[edge].append(number)
+        self._values = [0.0] * self._trie.edges
+        self._best = [False] * self._trie.edges
+        self._seconds = [0.0] * self._trie.edges
+
+    def results(self) -> Iterator[tuple[int, Likelihood | None]]:
+        """By index of the pairs given, each once."""
+        groups = plan(self._trie, self._shape) if self._indices else []
+        prefixes: dict[int, Any] = {}
+        lost: set[int] = set()
+        for number, group in enumerate(groups):
+            prefixes = {index: prefix for index, prefix in prefixes.items() if index in _ancestors(groups, number)}
+            before = prefixes.get(-1 if group.parent is None else group.parent)
+            if group.parent in lost:
+                lost.add(number)
+                yield from self._lose([*([group.run] if group.run else []), *group.rows])
+                continue
+            prefix = before
+            if group.run is not None:
+                started = time.perf_counter()
+                found = attempt(partial(read_prefix, self._network, before, group.run, self._shape))
+                if found is None:
+                    lost.add(number)
+                    yield from self._lose([group.run, *group.rows])
+                    continue
+                prefix, readings = found
+                yield from self._land(readings, time.perf_counter() - started)
+            prefixes[number] = prefix
+            yield from self._rows(prefix, group.rows)
+
+    def _rows(self, prefix: Any, rows: Sequence[Row]) -> Iterator[tuple[int, Likelihood | None]]:
+        lengths = [len(row.tokens) for row in rows]
+        work = Work(batches(lengths, self._limits), lengths)
+        for batch in work:
+            started = time.perf_counter()
+            found = attempt(partial(read, self._network, prefix, [rows[index] for index in batch]))
+            if found is not None:
+                yield from self._land(found, time.perf_counter() - started)
+            elif (hopeless := work.failed(batch)) is not None:
+                yield from self._lose([rows[hopeless]])
+
+    def _land(self, readings: Iterable[Reading], seconds: float) -> Iterator[tuple[int, Likelihood | None]]:
+        readings = list(readings)
+        for edge, value, best in readings:
+            self._values[edge], self._best[edge] = value, best
+            self._seconds[edge] = seconds / len(readings) / len(self._users[edge])
+        for edge, _, _ in readings:
+            for number in self._users[edge]:
+                self._open[number] -= 1
+                if not self._open[number]:
+                    yield from self._give(number, self._likelihood(self._edges[number]))
+
+    def _likelihood(self, edges: Sequence[int]) -> Likelihood:
+        values, best = self._values, self._best
+        seconds = sum(self._seconds[edge] for edge in edges)
+        return Likelihood(sum(values[edge] for edge in edges), all(best[edge] for edge in edges), seconds)
+
+    def _lose(self, rows: Sequence[Row]) -> Iterator[tuple[int, Likelihood | None]]:
+        """Give up every pair that needs one of these rows."""
+        for row in rows:
+            for _, _, edge in row.reads:
+                for number in self._users[edge]:
+                    if self._open[number] > 0:
+                        self._open[number] = -1
+                        yield from self._give(number, None)
+
+    def _give(self, number: int, found: Likelihood | None) -> Iterator[tuple[int, Likelihood | None]]:
+        for index in self._indices[number]:
+            yield index, found
 
 
-def _likelihood(parts: Sequence[tuple[float, bool]], seconds: float) -> Likelihood:
-    return Likelihood(sum(value for value, _ in parts), all(best for _, best in parts), seconds)
+def _ancestors(groups: Sequence[Group], number: int) -> set[int]:
+    found: set[int] = set()
+    parent = groups[number].parent
+    while parent is not None:
+        found.add(parent)
+        parent = groups[parent].parent
+    return found
 
 
-def _features(network: Network, members: Sequence[Row]) -> torch.Tensor:
-    tokens = network.tensor(padded([row.tokens for row in members]))
-    if not any(row.branches for row in members):
-        return network.forward(tokens)[0]  # causal attention never looks at the padding on the right
-    positions = network.tensor(padded([row.positions for row in members]))
-    mask = network.tree_mask(_visible(network, members))
-    return network.forward(tokens, attention_mask=mask, position_ids=positions)[0]
+def read_prefix(network: Network, before: Any, run: Row, shape: Shape) -> tuple[Any, list[Reading]]:
+    """Read the prefix ``run`` after ``before`` and keep it; what was asked in it is read on the way."""
+    from vevals.engine.memory import KeyValues, State
+
+    if not shape.trees:
+        state = before or State()
+        tokens = network.tensor([run.tokens])
+        features, cache = _continued(network, tokens, state)
+        return State(cache, state.length + len(run.tokens)), _read(network, features, [run])
+    prefix = before or KeyValues(int(network.config.num_hidden_layers))
+    readings: list[Reading] = []
+    step = RUN_ROWS * shape.capacity
+    for start in range(0, len(run.tokens), step):
+        part = _part(run, start, start + step)
+        cache = prefix.cache(keep=True)
+        readings += _read(network, _tree_features(network, prefix, [part], cache), [part])
+        prefix = prefix.extended(cache, len(part.tokens))
+    return prefix, readings
 
 
-def _visible(network: Network, members: Sequence[Row]) -> torch.Tensor:
-    """Booleans (B, 1, T, T), query x key: key k is seen by the queries k to ends[k] - 1; padding sees itself only."""
-    width = max(len(row.tokens) for row in members)
-    ends = network.tensor([[*row.ends, *range(len(row.ends) + 1, width + 1)] for row in members])
+def _part(run: Row, start: int, stop: int) -> Row:
+    """Tokens ``start`` to ``stop`` of a chain."""
+    tokens = run.tokens[start:stop]
+    reads = tuple((index - start, token, edge) for index, token, edge in run.reads if start <= index < stop)
+    return Row(tokens, run.positions[start:stop], (len(tokens),) * len(tokens), reads)
+
+
+def read(network: Network, prefix: Any, rows: Sequence[Row]) -> list[Reading]:
+    """One forward pass over rows that continue ``prefix`` (None: nothing), and everything that they ask."""
+    from vevals.engine.memory import State
+
+    if isinstance(prefix, State):
+        features, _ = _continued(network, network.tensor(padded([row.tokens for row in rows])), prefix)
+    elif prefix is None and not any(row.branches for row in rows):
+        # causal attention never looks at the padding on the right
+        features = network.forward(network.tensor(padded([row.tokens for row in rows])))[0]
+    else:
+        features = _tree_features(network, prefix, rows, prefix.cache() if prefix else None)
+    return _read(network, features, rows)
+
+
+def _continued(network: Network, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+    """Features (B, T, d or V) of chains ``tokens`` (B, T) after copies of a state, and the cache behind them."""
+    import torch
+
+    count, width = tokens.shape
+    inputs: dict[str, Any] = {"use_cache": True}
+    if cache := state.copies(count):
+        inputs[network.cache_name] = cache
+    positions = torch.arange(state.length, state.length + width, device=network.device)
+    inputs["position_ids"] = positions.expand(count, -1)
+    if network.reads_mask:
+        inputs["attention_mask"] = torch.ones(count, state.length + width, dtype=torch.long, device=network.device)
+    return network.forward(tokens, **inputs)
+
+
+def _tree_features(network: Network, prefix: Any, rows: Sequence[Row], cache: Any) -> torch.Tensor:
+    """Features (B, T, d or V) of rows that may branch, behind a prefix of S tokens (or none)."""
+    import torch
+
+    length = prefix.length if prefix else 0
+    tokens = network.tensor(padded([row.tokens for row in rows]))
+    positions = network.tensor(padded([row.positions for row in rows], fill=length))
+    seen = torch.nn.functional.pad(_visible(network, rows), (length, 0), value=True)  # (B, T, S + T)
+    before = torch.arange(length, device=network.device).expand(len(rows), -1)
+    masks = network.masks(seen, positions, torch.cat([before, positions], dim=1))
+    inputs: dict[str, Any] = {"attention_mask": masks, "position_ids": positions}
+    if cache is not None:
+        inputs |= {network.cache_name: cache, "use_cache": True}
+    return network.forward(tokens, **inputs)[0]
+
+
+def _visible(network: Network, rows: Sequence[Row]) -> torch.Tensor:
+    """Booleans (B, T, T), query x key: key k is seen by the queries k to ends[k] - 1; padding sees itself."""
+    width = max(len(row.tokens) for row in rows)
+    ends = network.tensor([[*row.ends, *range(len(row.ends) + 1, width + 1)] for row in rows])
     place = network.tensor(range(width))
-    seen = (place[:, None] >= place[None, :]) & (place[None, :, None] < ends[:, None, :])
-    return seen[:, None]
+    return (place[:, None] >= place[None, :]) & (place[None, :, None] < ends[:, None, :])
 
 
-def _read(network: Network, features: torch.Tensor, asked: Sequence[tuple[int, int]]) -> list[tuple[float, bool]]:
-    """(log-probability, is it the most likely) for each asked (row of ``features``, token); ``asked`` is sorted.
+def _read(network: Network, features: torch.Tensor, rows: Sequence[Row]) -> list[Reading]:
+    """What ``rows`` ask of their ``features`` (B, T, d or V).
 
-    Log-softmax is in float32 whatever the weights are, and only as many rows pass the head at once as memory is given
-    for: there is never a (B, T, V) tensor. One copy to the host at the end.
+    Only places that are asked reach the head. Log-softmax is in float32 whatever the weights are, and only as many
+    places pass the head at once as memory is given for: there is never a (B, T, V) tensor. One copy to the host.
     """
     import torch
 
-    step, values, best = network.head_rows, [], []
-    table = network.tensor(asked)  # (edges, 2)
-    for start in range(0, len(features), step):
-        logits = network.logits(features[start : start + step])  # (n, V)
+    asked = [(number, index, token, edge) for number, row in enumerate(rows) for index, token, edge in row.reads]
+    if not asked:
+        return []
+    places = sorted({(number, index) for number, index, _, _ in asked})
+    order = {place: number for number, place in enumerate(places)}
+    table = network.tensor([(order[number, index], token) for number, index, token, _ in asked])  # (edges, 2)
+    at = network.tensor(places)
+    chosen, step, found = features[at[:, 0], at[:, 1]], network.head_rows, []
+    for start in range(0, len(places), step):
+        logits = network.logits(chosen[start : start + step])  # (n, V)
         inside = table[(table[:, 0] >= start) & (table[:, 0] < start + step)]
         row, token = inside[:, 0] - start, inside[:, 1]
-        values.append(logits[row, token] - logits.logsumexp(-1)[row])
-        best.append(logits.argmax(-1)[row] == token)
-    return list(zip(torch.cat(values).tolist(), torch.cat(best).tolist(), strict=True))
-
-
-def _shares(network: Network) -> bool:
-    """Whether several continuations may hang on one context in one row: decided once a model, by trying."""
-    if network.shares is None:
-        network.shares = network.takes_trees and bool(attempt(lambda: _tree_agrees(network)))
-    return network.shares
-
-
-def _tree_agrees(network: Network) -> bool:
-    """A tree must score as its chains do, one at a time; and the check must notice a context that is cut in half."""
-    context = tuple(spread_tokens(network.config.vocab_size, 24))
-    other = spread_tokens(network.config.vocab_size, 9, start=5)
-    endings = [tuple(other[:3]), (*other[:2], other[3]), (other[0], other[4], other[5]), tuple(other[6:9]), (other[0],)]
-    chains = [row for ending in endings for row in rows(context, [ending], None)]
-    halves = [row for ending in endings for row in rows(context[12:], [ending], None)]
-    try:
-        tree = _scores(network, rows(context, endings, TREE_TOKENS))
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        if out_of_memory(error):
-            raise
-        return False
-    alone, cut = _scores(network, *[[row] for row in chains]), _scores(network, *[[row] for row in halves])
-    limit = network.tolerance(3)
-    agrees = all(abs(tree[ending] - alone[ending]) <= limit for ending in endings)
-    return agrees and max(abs(cut[ending] - alone[ending]) for ending in endings) >= 3 * limit
-
-
-def _scores(network: Network, *batches_of_rows: Sequence[Row]) -> dict[Tokens, float]:
-    return {
-        ending: likelihood.logprob
-        for members in batches_of_rows
-        for row, found in zip(members, score(network, members), strict=True)
-        for ending, likelihood in zip(row.endings, found, strict=True)
-    }
+        values = logits[row, token] - logits.logsumexp(-1)[row]
+        found.append(torch.stack([values, (logits.argmax(-1)[row] == token).float()], dim=1))
+    read_ = torch.cat(found).tolist()
+    return [(edge, value, bool(best)) for (_, _, _, edge), (value, best) in zip(asked, read_, strict=True)]

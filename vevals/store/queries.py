@@ -186,6 +186,14 @@ class Store:
             total = schema.runs.c.seconds + seconds
             connection.execute(update(schema.runs).where(schema.runs.c.id == run_id).values(seconds=total))
 
+    def note(self, run_id: int, facts: Mapping[str, Any]) -> None:
+        """Add to what is known of a run's surroundings; a fact that is there already is replaced."""
+        this = schema.runs.c.id == run_id
+        with self._write() as connection:
+            known = json.loads(connection.execute(select(schema.runs.c.provenance).where(this)).scalar_one())
+            merged = canonical_json({**known, **facts})
+            connection.execute(update(schema.runs).where(this).values(provenance=merged))
+
     def reopen(self, run_id: int) -> bool:
         """Mark a finished run as unfinished, because failed rows are asked again; its old estimates stay until then.
 

@@ -6,20 +6,28 @@ The forward passes are the engine's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vevals.engine import files
 from vevals.engine.decode import Answer, Prompt, answers
 from vevals.engine.load import Loaded
+from vevals.engine.pairs import Cuts, Pair, Part, Question, encoded
 from vevals.engine.plan import Tokens
-from vevals.engine.score import Likelihood, Pair, Part, Question, encoded, likelihoods
+from vevals.engine.rolling import rolling
+from vevals.engine.score import Likelihood, likelihoods
 from vevals.models.hf.local import LocalModel
 from vevals.models.hf.responses import failed, no_memory, too_long, wrong_options
 from vevals.types import ErrorKind, Request, Response
 
-BUDGET_TOKENS = {"cpu": 4096, "cuda": 16384}
-SLAB = 256
+SCORE_TOKENS = {"cpu": 512, "cuda": 16384}
+"""Tokens in a forward pass that scores. On a CPU more than a few hundred bring no speed."""
+GENERATE_TOKENS = {"cpu": 4096, "cuda": 16384}
+SLAB_CHARACTERS = 200_000_000
+"""Contexts and choices are encoded together, as long as their texts take no more memory than this."""
+TAIL_WORDS = (3, 6, 10, 16)
+"""How many words before the end of a context its tokens may be cut, the first that fits."""
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\u3000-\u303f]")
 
 
@@ -37,7 +45,7 @@ class CausalModel(LocalModel):
                 yield prompt
             else:
                 prompts.append((request, prompt))
-        budget = self._budget(opened)
+        budget = self._budget(opened, GENERATE_TOKENS)
         for index, answer in answers(opened.network, [prompt for _, prompt in prompts], opened.text, budget):
             yield _answered(*prompts[index], answer)
 
@@ -51,14 +59,40 @@ class CausalModel(LocalModel):
                 open_ones.append(asked)
         owners = [(asked, place) for asked in open_ones for place in range(len(asked.pairs))]
         pairs = [asked.pairs[place] for asked, place in owners]
-        for index, found in likelihoods(opened.network, pairs, self._budget(opened)):
+        for index, found in likelihoods(opened.network, pairs, self._budget(opened, SCORE_TOKENS)):
             asked, place = owners[index]
             asked.found[place] = found
             if len(asked.found) == len(asked.pairs):
                 yield asked.response()
 
-    def _budget(self, opened: Loaded) -> int:
-        return int(self._settings.batch_tokens or BUDGET_TOKENS.get(opened.network.device.type, 4096))
+    def rolling(self, requests: Sequence[Request]) -> Iterator[Response]:
+        """Whole texts (``prompts``), of any length; the tokenizer adds its special tokens as it does by itself."""
+        opened = self._open()
+        texts: list[tuple[Request, Tokens]] = []
+        for request, tokens in zip(requests, _whole_texts(requests, opened), strict=True):
+            if opened.prefix is None or not tokens:
+                what = "the tokenizer has no token to start a text with" if tokens else "the text is empty"
+                yield failed(request, ErrorKind.bad_request, f"{what}; nothing can be scored")
+            else:
+                texts.append((request, tokens))
+        wanted = [tokens for _, tokens in texts]
+        budget = self._budget(opened, SCORE_TOKENS)
+        for index, found in rolling(opened.network, wanted, opened.prefix or 0, budget):
+            yield _rolled(*texts[index], found)
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """How it ran: besides device and dtype, how much its forward passes shared, and how text was generated."""
+        known: dict[str, Any] = dict(super().conditions)
+        if self._opened is None:
+            return known
+        network = self._opened.network
+        level = None if network.level is None else network.level.name
+        found = {"level": level, "generation": network.generation, "batch_tokens": self._settings.batch_tokens}
+        return {**known, **{name: value for name, value in found.items() if value}}
+
+    def _budget(self, opened: Loaded, defaults: Mapping[str, int]) -> int:
+        return int(self._settings.batch_tokens or defaults.get(opened.network.device.type, 4096))
 
     def _contexts(self, request: Request, opened: Loaded) -> list[tuple[str, bool]] | Response:
         """The texts before the answer (one, or one a choice), and whether the tokenizer adds its special tokens."""
@@ -98,15 +132,16 @@ class CausalModel(LocalModel):
         return Prompt(tokens[-room:], request.options, ends, f"{request.seed}/{request.id}")
 
     def _asked(self, requests: Sequence[Request], opened: Loaded) -> Iterator[_Asked | Response]:
-        for start in range(0, len(requests), SLAB):
+        for part in _slabs(requests):
             slab: list[tuple[Request, list[Question]]] = []
-            for request in requests[start : start + SLAB]:
+            for request in part:
                 questions = self._questions(request, opened)
                 if isinstance(questions, Response):
                     yield questions
                 else:
                     slab.append((request, questions))
-            found = iter(encoded([one for _, questions in slab for one in questions], opened.encode, opened.prefix))
+            asked = [one for _, questions in slab for one in questions]
+            found = iter(encoded(asked, opened.encode, opened.prefix, _cuts(opened)))
             for request, questions in slab:
                 parts = [part for _ in questions for part in next(found)]
                 yield self._fitted(request, parts, opened.network.max_length)
@@ -171,6 +206,51 @@ class _Asked:
 def _delimiter(context: str, choice: str) -> str:
     """A space between plain text and a choice, where the language and the text call for one."""
     return "" if not context or context[-1].isspace() or _CJK.match(choice) else " "
+
+
+def _slabs(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Requests in order, as many at a time as may be encoded together."""
+    start, size = 0, 0
+    for index, request in enumerate(requests):
+        texts = [message.content for message in request.messages] + list(request.prompts)
+        length = sum(map(len, texts)) * max(1, len(request.choices))
+        if index > start and size + length > SLAB_CHARACTERS:
+            yield requests[start:index]
+            start, size = index, 0
+        size += length
+    yield requests[start:]
+
+
+def _cuts(opened: Loaded) -> Cuts | None:
+    """Where words begin for the tokenizer, if it says so: it must split a text as it stands, from left to right."""
+    backend = getattr(opened.tokenizer, "backend_tokenizer", None)
+    splitter = getattr(backend, "pre_tokenizer", None)
+    if backend is None or splitter is None or backend.normalizer is not None:
+        return None
+
+    def starts(text: str) -> list[int]:
+        words = splitter.pre_tokenize_str(text)
+        return [words[-count][1][0] for count in TAIL_WORDS if count < len(words)]
+
+    return starts
+
+
+def _whole_texts(requests: Sequence[Request], opened: Loaded) -> list[Tokens]:
+    texts = ["".join(request.prompts) for request in requests]
+    return [tuple(tokens) for tokens in opened.encode(texts, True)] if texts else []
+
+
+def _rolled(request: Request, tokens: Tokens, found: Likelihood | None) -> Response:
+    if found is None:
+        return no_memory(request)
+    return Response(
+        request.id,
+        logprobs=(found.logprob,),
+        choice_tokens=(len(tokens),),
+        greedy=(found.greedy,),
+        input_tokens=len(tokens),
+        seconds=found.seconds,
+    )
 
 
 def _answered(request: Request, prompt: Prompt, answer: Answer | None) -> Response:

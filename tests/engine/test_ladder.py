@@ -1,0 +1,105 @@
+"""The self-check: a model takes the highest level that scores as one row at a time does."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from vevals.engine.ladder import OVERHEAD, shape_of, timed_overhead  # noqa: E402
+from vevals.engine.network import Level, Network, attempt  # noqa: E402
+from vevals.engine.score import likelihoods  # noqa: E402
+
+SIZE = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+}
+
+
+def network(**changes):
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    torch.manual_seed(0)
+    return Network(AutoModelForCausalLM.from_config(LlamaConfig(**{**SIZE, **changes})).eval())
+
+
+PAIRS = [(tuple(range(3, 40)), (5, 6)), (tuple(range(3, 40)), (5, 7)), (tuple(range(3, 30)), (9, 8, 7))]
+
+
+def scores(network):
+    return [one.logprob for _, one in sorted(likelihoods(network, PAIRS, 100))]
+
+
+def test_a_mask_that_is_not_obeyed_costs_the_trees(monkeypatch):
+    want = scores(network())
+    broken = network()
+    monkeypatch.setattr(Network, "_mask", lambda self, visible: torch.ones_like(visible[:, None]).tril(diagonal=99))
+    assert scores(broken) == pytest.approx(want, abs=1e-4)
+    assert broken.level is Level.L1
+
+
+def test_a_cache_that_is_not_continued_costs_the_prefixes(monkeypatch):
+    want = scores(network())
+    forward = Network.forward
+
+    def forgetful(self, tokens, **inputs):
+        inputs.pop("past_key_values", None)
+        inputs.pop("attention_mask", None)
+        return forward(self, tokens, **inputs)
+
+    monkeypatch.setattr(Network, "forward", forgetful)
+    broken = network()
+    assert scores(broken) == pytest.approx(want, abs=1e-4)
+    assert broken.level is Level.L0
+
+
+def test_a_check_that_could_not_tell_is_no_check():
+    blind = network(initializer_range=1e-12)
+    _ = shape_of(blind)
+    assert blind.level is Level.L0
+
+
+def test_the_check_is_made_once_a_model():
+    one = network()
+    calls = []
+    handle = one.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    handle2 = one.model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    _ = shape_of(one)
+    first = len(calls)
+    _ = shape_of(one)
+    handle.remove()
+    handle2.remove()
+    assert 0 < first == len(calls)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_judged_by_its_own_noise(dtype):
+    half = network()
+    half = Network(half.model.to(dtype))
+    _ = shape_of(half)
+    assert half.level is Level.L2
+
+
+def test_too_little_memory_for_the_check_is_the_lowest_level():
+    small = network()
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("injected")
+
+    handle = small.model.base_model.register_forward_pre_hook(fail)
+    shape = shape_of(small)
+    handle.remove()
+    assert (shape.trees, shape.prefixes) == (False, False)
+    assert small.level is None
+
+
+def test_what_a_call_costs_is_measured_in_tokens():
+    found = attempt(lambda: timed_overhead(network(), 128))
+    assert OVERHEAD <= found < 1_000_000
