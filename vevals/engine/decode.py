@@ -1,236 +1,251 @@
-"""Generation: left-padded batches in our own loop, so that every row ends where its own stop rules say."""
+"""Generation: rows in slots, refilled in flight, so that no row waits for the slowest of its batch."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
+from vevals.engine.admission import ordered
+from vevals.engine.lockstep import in_batches
 from vevals.engine.network import Network, attempt
-from vevals.engine.plan import Limits, Tokens, Work, batches
-from vevals.errors import ModelError
-from vevals.types import FinishReason, Options
+from vevals.engine.sampling import choose, sample, uniform
+from vevals.engine.slotcheck import generation
+from vevals.engine.slots import Entry, Prefix, Slots
+from vevals.engine.stops import Text
+from vevals.engine.trie import Tokens
+from vevals.engine.writing import Answer, Prompt, Writing, writings
 
-if TYPE_CHECKING:
-    import torch
+__all__ = ["Answer", "Prompt", "answers", "end_of_turn", "sample"]
 
-_End = tuple[str, FinishReason]
-MAX_ROWS = {"cpu": 32, "cuda": 128}
+MAX_ROWS = {"cpu": 32, "cuda": 256}
+READ_AT_ONCE = {"cpu": 512}
+"""Prompt tokens in one forward pass, where more are no faster."""
 _MARK = "vevals-answer"
+Ended = Iterator[tuple[int, Answer | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What to continue. ``ends`` are the tokens that end the answer; ``draw`` seeds the sampling of this row alone."""
-
-    tokens: Tokens
-    options: Options
-    ends: frozenset[int]
-    draw: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A generated text, without what ended it. ``tokens`` counts up to and with the token that ended it."""
-
-    text: str
-    tokens: int
-    finish: FinishReason
-    seconds: float
-
-
-def answers(
-    network: Network, prompts: Sequence[Prompt], text: Callable[[Sequence[int]], str], budget: int
-) -> Iterator[tuple[int, Answer | None]]:
+def answers(network: Network, prompts: Sequence[Prompt], text: Text, budget: int) -> Ended:
     """The answer to each prompt, by its index, as it ends; None for one that does not fit into memory alone.
 
-    ``text`` decodes new tokens. When memory runs out, only the rows that had not ended start again, in two halves.
+    ``text`` decodes new tokens; ``budget`` bounds the prompt tokens, padding included, of one forward pass. Neither it
+    nor the other prompts change an answer. Long RoPE looks at the longest row of a batch: such rows are not mixed.
     """
-    lengths = [len(prompt.tokens) for prompt in prompts]
-    totals = [length + prompt.options.max_tokens for length, prompt in zip(lengths, prompts, strict=True)]
-    work = Work(_plan(network, lengths, totals, budget), lengths)
-    for batch in work:
-        running = _Batch(network, {index: prompts[index] for index in batch}, text)
-        while running.waiting:
-            ended = attempt(running.advance)
-            if ended is None:
-                if (hopeless := _give_back(work, batch, tuple(running.waiting))) is not None:
-                    yield hopeless, None
-                break
-            yield from ended
+    rows, limit = writings(prompts, text), network.alone_above
+    apart = [row for row in rows if limit is not None and row.total > limit]
+    rest = [row for row in rows if limit is None or row.total <= limit]
+    yield from in_batches(network, apart, budget)
+    if rest and generation(network) == "slots":
+        yield from _Turns(network, rest, budget).answers()
+    else:
+        yield from in_batches(network, rest, budget)
 
 
-def _give_back(work: Work, batch: tuple[int, ...], waiting: tuple[int, ...]) -> int | None:
-    """Plan what is left of a batch that did not fit again; the row that fits not even alone, if it is that."""
-    if len(waiting) == 1 < len(batch):
-        work.again(waiting)
-        return None
-    return work.failed(waiting)
+class _Turns:
+    """Answers that are written together. A turn admits rows where there is room, or writes one token of each."""
 
+    def __init__(self, network: Network, rows: Sequence[Writing], budget: int) -> None:
+        device = network.device.type
+        self._network = network
+        self._queue = deque(ordered(rows))
+        self._live: list[Writing] = []
+        """The row of each slot. It may have ended: slots are given free at the start of a turn."""
+        self._most = min(len(rows), MAX_ROWS.get(device, 32))
+        self._budget = min(budget, READ_AT_ONCE.get(device, budget))
+        if network.body is network.model:  # every position passes the head
+            self._budget = min(self._budget, network.head_rows)
+        self._slots = Slots(network, self._most, max(row.total for row in rows))
+        self._limit = self._at_once = self._most
+        self._prefix: Prefix | None = None
+        self._twin: Prefix | None = None
 
-def _plan(network: Network, lengths: Sequence[int], totals: Sequence[int], budget: int) -> list[tuple[int, ...]]:
-    """Batches of prompts of similar length. Long RoPE looks at the length that a row can reach, so those run alone."""
-    limit = network.alone_above
-    alone = [(index,) for index, total in enumerate(totals) if limit is not None and total > limit]
-    rest = [index for index, total in enumerate(totals) if limit is None or total <= limit]
-    padless = len(set(lengths)) > 1 and not attempt(lambda: network.pads_left)
-    limits = Limits(budget, MAX_ROWS.get(network.device.type, 32), same_length=padless)
-    planned = batches([lengths[index] for index in rest], limits)
-    return alone + [tuple(rest[place] for place in batch) for batch in planned]
-
-
-@dataclass(slots=True)
-class _Slot:
-    """One row of a batch while it is written."""
-
-    index: int
-    prompt: Prompt
-    chance: random.Random
-    tail: int
-    tokens: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-    live: bool = True
-
-
-class _Batch:
-    """Prompts that are decoded together. ``advance`` does one token for all, and gives the answers that it ended."""
-
-    def __init__(self, network: Network, prompts: Mapping[int, Prompt], text: Callable[[Sequence[int]], str]) -> None:
-        self._network, self._text = network, text
-        self.slots = [_slot(index, prompt) for index, prompt in prompts.items()]
-        self._cache: Any = None
-        self._mask: Any = None
-        self._width = 0
+    def answers(self) -> Ended:
+        """Everything, as it ends."""
+        while self._queue or self._writing:
+            if self._queue and self._room >= (max(1, self._slots.rows // 8) if self._writing else 1):
+                yield from self._admit()
+            else:
+                yield from self._write()
 
     @property
-    def waiting(self) -> list[int]:
-        """Prompts without an answer yet."""
-        return [slot.index for slot in self.slots if slot.live]
+    def _writing(self) -> list[Writing]:
+        return [row for row in self._live if row.live]
 
-    def advance(self) -> list[tuple[int, Answer]]:
+    @property
+    def _room(self) -> int:
+        return min(self._slots.rows, self._limit) - len(self._writing)
+
+    def _write(self) -> Ended:
         """One more token for every row."""
         started = time.perf_counter()
-        self._drop()
-        tokens = self._choose(self._first() if self._cache is None else self._next())
-        rows = [slot for slot in self.slots if slot.live]
-        ended = {slot.index: end for slot, end in self._settle(tokens) if end}
-        share = (time.perf_counter() - started) / len(rows)
-        for slot in rows:
-            slot.seconds += share
-        return [(slot.index, _answer(slot, *ended[slot.index])) for slot in rows if slot.index in ended]
+        tokens = attempt(self._step)
+        if tokens is None:
+            yield from self._crowded()
+            return
+        yield from _settled(self._live, tokens, time.perf_counter() - started)
 
-    def _settle(self, tokens: Sequence[int]) -> list[tuple[_Slot, _End | None]]:
-        pairs = zip(self.slots, tokens, strict=True)
-        return [(slot, _settle(slot, token, self._text)) for slot, token in pairs if slot.live]
+    def _step(self) -> list[int]:
+        self._tidy()
+        logits = self._slots.step([row.tokens[-1] for row in self._live])
+        return _chosen(logits, self._live)
 
-    def _first(self) -> torch.Tensor:
-        """Read the prompts; logits (B, V) of the first new token."""
-        lengths = [len(slot.prompt.tokens) for slot in self.slots]
-        self._width = max(lengths)
-        pads = [self._width - length for length in lengths]
-        room = max(slot.prompt.options.max_tokens for slot in self.slots)
-        tensor = self._network.tensor
-        tokens = tensor([[*[0] * pad, *slot.prompt.tokens] for pad, slot in zip(pads, self.slots, strict=True)])
-        self._mask = (tensor(range(self._width + room))[None] >= tensor(pads)[:, None]).long()  # (B, width + room)
-        return self._forward(tokens)
+    def _admit(self) -> Ended:
+        """As many of the next rows as there is room for, in forward passes of rows of similar length."""
+        self._fit()
+        while self._queue and self._room > 0:
+            started, batch = time.perf_counter(), self._next()
+            tokens = attempt(partial(self._enter, batch))
+            if tokens is None:
+                yield from self._refused(batch)
+                return
+            self._keep_twin(batch[-1])
+            yield from _settled(batch, tokens, time.perf_counter() - started)
+        if self._prefix and not (self._queue and self._prefix.tokens == _lead(self._queue[0])):
+            self._prefix = None
 
-    def _next(self) -> torch.Tensor:
-        """Read the tokens chosen last; logits (B, V) of the ones after them."""
-        self._width += 1
-        if self._width - 1 == self._network.alone_above:  # all positions turn otherwise from here on: read them again
-            self._cache = None
-            return self._forward(self._network.tensor([[*slot.prompt.tokens, *slot.tokens] for slot in self.slots]))
-        return self._forward(self._network.tensor([[slot.tokens[-1]] for slot in self.slots]))
+    def _next(self) -> list[Writing]:
+        """Take the rows of one forward pass from the queue: one prefix, within the budget. Equal prompts count once."""
+        first = self._queue.popleft()
+        source, batch, reads = self._source(first), [first], {first.read}
+        width = len(first.read) - len(source)
+        while self._queue and len(batch) < min(self._room, self._at_once):
+            row = self._queue[0]
+            wider = max(width, len(row.read) - len(source))
+            if self._source(row) != source or wider * len(reads | {row.read}) > self._budget:
+                break
+            batch.append(self._queue.popleft())
+            reads.add(row.read)
+            width = wider
+        return batch
 
-    def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        network, mask = self._network, self._mask[:, : self._width]
-        # Rows that ended are read on until they are dropped: their positions must stay within the model's table.
-        positions = (mask.cumsum(1) - 1).clamp(min=0, max=network.max_length - 1)[:, -tokens.shape[1] :]
-        state = {network.cache_name: self._cache, "use_cache": True, "position_ids": positions}
-        if self._cache is None or network.reads_mask:
-            state["attention_mask"] = mask
-        features, self._cache = network.forward(tokens, **state)
-        if self._cache is None:
-            raise ModelError(f"{type(network.model).__name__} keeps no key-value cache; hf: cannot generate with it")
-        return network.logits(features[:, -1])
+    def _source(self, row: Writing) -> Tokens:
+        """The tokens whose keys and values are read, or will be, before the row itself."""
+        if self._twin and row.read[:-1] == self._twin.tokens:
+            return self._twin.tokens
+        return _lead(row)
 
-    def _choose(self, logits: torch.Tensor) -> list[int]:
-        """The next token of each row: the most likely one, or one drawn by the row's own generator."""
-        chosen: list[int] = logits.argmax(-1).tolist()
-        drawn = [row for row, slot in enumerate(self.slots) if slot.live and slot.prompt.options.temperature > 0]
-        for row in drawn:
-            slot = self.slots[row]
-            chosen[row] = sample(logits[row], slot.prompt.options, slot.chance.random())
-        return chosen
+    def _enter(self, batch: Sequence[Writing]) -> list[int]:
+        """Read prompts into slots; the first token of each."""
+        self._tidy()
+        source = self._source(batch[0])
+        prefix = self._prefix_of(source) if source else None
+        distinct = list(dict.fromkeys(row.read for row in batch))
+        place = {tokens: number for number, tokens in enumerate(distinct)}
+        entry = Entry([tokens[len(source) :] for tokens in distinct], [place[row.read] for row in batch], prefix)
+        tokens = _chosen(self._slots.enter(entry), batch)
+        self._live += batch
+        return tokens
 
-    def _drop(self) -> None:
-        """Take the rows that ended out of the batch, once they are half of it.
+    def _prefix_of(self, tokens: Tokens) -> Prefix:
+        if self._twin and self._twin.tokens == tokens:
+            return self._twin
+        if self._prefix is None or self._prefix.tokens != tokens:
+            self._prefix = None
+            self._prefix = self._slots.read(tokens)
+        return self._prefix
+
+    def _keep_twin(self, last: Writing) -> None:
+        """Keep what the last row has read, if the next one in the queue has to read the same."""
+        start = last.read[:-1]
+        if not (self._queue and start and self._queue[0].read == last.read):
+            self._twin = None
+        elif self._twin is None or self._twin.tokens != start:
+            self._twin = attempt(partial(self._slots.prefix, len(self._live) - 1, start))
+
+    def _tidy(self) -> None:
+        """Give the slots of ended rows free.
 
         This comes first in a turn: when it runs out of memory, every answer of the turn before has been given already.
         """
-        live = [row for row, slot in enumerate(self.slots) if slot.live]
-        if len(live) * 2 <= len(self.slots):
-            rows = self._network.tensor(live)
-            self._cache.reorder_cache(rows)
-            self._mask = self._mask[rows]
-            self.slots = [self.slots[row] for row in live]
+        live = [slot for slot, row in enumerate(self._live) if row.live]
+        if len(live) < len(self._live):
+            self._live = [self._live[slot] for slot in self._slots.keep(live)]
+
+    def _fit(self) -> None:
+        """Make slots shorter and more, where only memory bounded them and what is left needs no such length."""
+        now = min(self._slots.rows, self._limit)
+        if now >= self._most:
+            return
+        longest = max(row.total for row in (*self._writing, *self._queue))
+        rows = min(self._most, now * self._slots.width // longest)
+        if rows >= 2 * now and not attempt(partial(self._move, self._writing, rows, longest)):
+            self._restart(now)
+
+    def _move(self, keep: Sequence[Writing], rows: int, width: int) -> bool:
+        """Go on with some rows in other slots; True when that is done."""
+        places = {row.index: slot for slot, row in enumerate(self._live)}
+        self._slots.resize([places[row.index] for row in keep], rows, width)
+        self._live, self._limit = list(keep), rows
+        return True
+
+    def _undo(self) -> None:
+        """Forget what a turn that failed did to the slots: a row there has read all but its last token."""
+        self._slots.lengths = [len(row.read) - 1 for row in self._live]
+        self._prefix = self._twin = None
+
+    def _restart(self, rows: int) -> None:
+        """Put every row back into the queue, and begin with new slots."""
+        self._queue.extendleft(reversed(self._writing))
+        self._live, self._limit = [], rows
+        self._slots = Slots(self._network, rows, self._slots.width)
+
+    def _crowded(self) -> Ended:
+        """A step ran out of memory: the longest half of the answers goes on, the others read all theirs again later."""
+        rows = sorted(self._writing, key=lambda row: (-len(row.tokens), row.index))
+        half = (len(rows) + 1) // 2
+        self._undo()
+        if len(rows) > 1 and attempt(partial(self._move, rows[:half], half, self._slots.width)):
+            self._queue.extendleft(reversed(rows[half:]))
+            return
+        alone = len(rows) == 1 and self._slots.rows == 1
+        self._restart(half)
+        if alone:
+            yield from self._hopeless()
+
+    def _refused(self, batch: Sequence[Writing]) -> Ended:
+        """Reading prompts ran out of memory: half as many at once; or fewer rows; or this one does not fit at all."""
+        self._queue.extendleft(reversed(batch))
+        self._undo()
+        if len(batch) > 1:
+            self._at_once = len(batch) // 2
+        elif self._writing:
+            self._limit = len(self._writing)
+        elif batch[0].lead:
+            batch[0].lead = 0
+        elif self._slots.rows > 1:
+            self._restart(self._slots.rows // 2)
+        else:
+            yield from self._hopeless()
+
+    def _hopeless(self) -> Ended:
+        """The first row in the queue fits not even alone. That says nothing about the others."""
+        row = self._queue.popleft()
+        self._limit = self._at_once = self._most
+        longest = max((other.total for other in self._queue), default=1)
+        self._slots = Slots(self._network, self._most, longest)
+        yield row.index, None
 
 
-def _slot(index: int, prompt: Prompt) -> _Slot:
-    longest = max((len(stop.encode()) for stop in prompt.options.stop), default=0)
-    return _Slot(index, prompt, random.Random(prompt.draw), longest + 8)
+def _lead(row: Writing) -> Tokens:
+    return row.prompt.tokens[: row.lead]
 
 
-def sample(logits: torch.Tensor, options: Options, uniform: float) -> int:
-    """The token at ``uniform`` (0 to 1) of the cumulative distribution, most likely first, within ``top_p``.
-
-    Logits (V,) are float32. The draw depends on the number given and on this row, never on the rest of the batch.
-    Source of ``top_p``: Holtzman et al., The Curious Case of Neural Text Degeneration, arXiv:1904.09751.
-    """
-    probabilities, order = (
-        ((logits - logits.max()) / options.temperature).softmax(-1).sort(descending=True, stable=True)
-    )
-    total = probabilities.cumsum(-1)
-    kept = int((total - probabilities < options.top_p).sum())
-    place = int((total[:kept] <= uniform * float(total[kept - 1])).sum())
-    return int(order[min(place, kept - 1)])
+def _chosen(logits: Any, rows: Sequence[Writing]) -> list[int]:
+    """The next token of each row: the only wait for the device in a turn."""
+    draws = [(row.prompt.options, uniform(row.prompt.draw, len(row.tokens))) for row in rows]
+    tokens: list[int] = choose(logits, draws).tolist()
+    return tokens
 
 
-def _settle(slot: _Slot, token: int, text: Callable[[Sequence[int]], str]) -> _End | None:
-    """Add a token to a row; the text and the reason if that ends it."""
-    slot.tokens.append(token)
-    if token in slot.prompt.ends:
-        return _end(slot, text(slot.tokens[:-1]), FinishReason.stop)
-    if (cut := _stopped(slot, text)) is not None:
-        return _end(slot, cut, FinishReason.stop)
-    if len(slot.tokens) >= slot.prompt.options.max_tokens:
-        return _end(slot, text(slot.tokens), FinishReason.length)
-    return None
-
-
-def _end(slot: _Slot, text: str, finish: FinishReason) -> _End:
-    slot.live = False
-    return text, finish
-
-
-def _answer(slot: _Slot, text: str, finish: FinishReason) -> Answer:
-    return Answer(text, len(slot.tokens), finish, slot.seconds)
-
-
-def _stopped(slot: _Slot, text: Callable[[Sequence[int]], str]) -> str | None:
-    """The text before the earliest stop string, if there is one. Only the tail that a stop could lie in is decoded."""
-    stops = slot.prompt.options.stop
-    if not stops or not _first_of(stops, text(slot.tokens[-slot.tail :])):
-        return None
-    whole = text(slot.tokens)
-    found = [place for stop in stops if (place := whole.find(stop)) >= 0]
-    return whole[: min(found)] if found else None
-
-
-def _first_of(stops: Sequence[str], text: str) -> bool:
-    return any(stop in text for stop in stops)
+def _settled(rows: Sequence[Writing], tokens: Sequence[int], seconds: float) -> Ended:
+    """Add a token to each row; the answers that are whole."""
+    share = seconds / len(rows)
+    pairs = list(zip(rows, tokens, strict=True))
+    for row, token in pairs:
+        row.add(token, share)
+    yield from ((row.index, row.answer) for row, _ in pairs if not row.live)
 
 
 def end_of_turn(tokenizer: Any, template: str | None) -> int | None:
