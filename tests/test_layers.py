@@ -16,7 +16,7 @@ LAYERS = [
     {"engine", "statistics", "catalogue", "extract", "prompt", "canonical", "display", "places"},
     {"metrics", "models", "store", "data", "spec"},
     {"evidence", "prices", "usage"},
-    {"benchmark", "registry", "board", "check", "compare", "gate", "licences", "provenance"},
+    {"benchmark", "registry", "board", "check", "compare", "gate", "licences", "provenance", "harness"},
     {"runner", "session", "runsets", "flips", "release", "planning", "extend", "rescore", "api"},
     {"cli", "__main__", "pytest_plugin"},
 ]
@@ -31,7 +31,9 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "jmespath": {"data"},
-    "datasets": {"data"},
+    "datasets": {"data", "harness"},
+    "lm_eval": {"harness"},
+    "tqdm": {"harness"},
 }
 
 

@@ -25,9 +25,15 @@ def list_benchmarks(pattern: str = "*", *, folders: Sequence[str | Path] = ()) -
     return open_registry([Path(folder) for folder in folders]).names([pattern])
 
 
-def load_benchmark(name: str, *, folders: Sequence[str | Path] = ()) -> Benchmark:
-    """The benchmark called ``name``, such as ``"medical/triage"``."""
-    return open_registry([Path(folder) for folder in folders]).get(name)
+def load_benchmark(
+    name: str, *, folders: Sequence[str | Path] = (), include_path: Sequence[str | Path] = ()
+) -> Benchmark:
+    """The benchmark called ``name``, such as ``"medical/triage"`` or ``"lm-eval:arc_easy"``.
+
+    Args:
+        folders: further places to look for benchmarks; include_path: folders of YAML files for lm-eval.
+    """
+    return open_registry([Path(folder) for folder in folders], [Path(folder) for folder in include_path]).get(name)
 
 
 def run(

@@ -22,6 +22,20 @@ def percent(estimate: Estimate) -> str:
     return f"{value} ({low}–{high})" if estimate.low >= 0 else f"{value} ({low} to {high})"
 
 
+def score(estimate: Estimate, ends: tuple[float, float]) -> str:
+    """A score whose metric runs between ``ends`` (worst, best): a percentage from 0 to 1, else a plain number.
+
+    ``27.31 (25.02 to 29.61)``
+    """
+    if sorted(ends) == [0, 1] or math.isnan(estimate.value):
+        return percent(estimate)
+    decimals = max(0, 2 - math.floor(math.log10(abs(estimate.value)))) if 0 < abs(estimate.value) < 1e6 else 0
+    value = number(estimate.value, min(decimals, 6))
+    if math.isnan(estimate.low):
+        return f"{value} (no interval)"
+    return f"{value} ({number(estimate.low, min(decimals, 6))} to {number(estimate.high, min(decimals, 6))})"
+
+
 def whatever(estimate: Estimate) -> str:
     """``80–83 whatever the other 12 are``: the mean if rows without a value were all wrong, or all right.
 

@@ -16,6 +16,7 @@ PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
+    "lm-eval",
     "numpy",
     "scipy",
     "scikit-learn",

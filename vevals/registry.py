@@ -1,4 +1,4 @@
-"""Where benchmarks and suites are found: packaged ones, ``./benchmarks``, folders given by hand, plugins."""
+"""Where benchmarks and suites are found: packaged ones, ``./benchmarks``, folders given by hand, plugins, lm-eval."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from vevals import benchmark
 from vevals.benchmark import Benchmark
 from vevals.errors import BenchmarkError
+from vevals.harness import benchmark as harness
+from vevals.harness import tasks
 from vevals.spec import SuiteEntry, SuiteSpec, read_yaml, validate
 
 SUITES = "suites.yaml"
@@ -33,9 +35,13 @@ class Suite:
 
 @dataclass(frozen=True)
 class Registry:
-    """All benchmarks under ``roots``. Only names are read until a benchmark is asked for."""
+    """All benchmarks under ``roots``, and as ``lm-eval:TASK`` those of lm-eval and of its YAML files in ``include``.
+
+    Only names are read until a benchmark is asked for.
+    """
 
     roots: tuple[Path, ...]
+    include: tuple[Path, ...] = ()
 
     @cached_property
     def folders(self) -> Mapping[str, tuple[Path, ...]]:
@@ -49,14 +55,17 @@ class Registry:
         return {name: tuple(found[name]) for name in sorted(found)}
 
     def names(self, patterns: Sequence[str] = ("*",)) -> list[str]:
-        """Names that match any pattern (``medical/*``; a bare domain means all of it).
+        """Names that match any pattern (``medical/*``; a bare domain means all of it; ``lm-eval:mmlu`` all its tasks).
 
         Raises:
             BenchmarkError: a pattern that matches nothing, with the nearest name.
         """
         matched: dict[str, None] = {}
         for pattern in patterns:
-            wanted = [name for name in self.folders if _matches(name, pattern)]
+            if pattern.startswith(tasks.PREFIX):
+                wanted = tasks.names(pattern, self.include)
+            else:
+                wanted = [name for name in self.folders if _matches(name, pattern)]
             if not wanted:
                 raise BenchmarkError(f"no benchmark is called '{pattern}'{self._nearest(pattern)}")
             matched.update(dict.fromkeys(wanted))
@@ -64,6 +73,8 @@ class Registry:
 
     def get(self, name: str) -> Benchmark:
         """The benchmark called ``name``."""
+        if name.startswith(tasks.PREFIX):
+            return harness.load(name, self.include)
         folders = self.folders.get(name, ())
         if not folders:
             raise BenchmarkError(f"no benchmark is called '{name}'{self._nearest(name)}")
@@ -128,8 +139,11 @@ class Registry:
         return f"; did you mean '{close[0]}'?" if close else "; 'vevals list' shows what there is"
 
 
-def open_registry(extra: Sequence[Path] = ()) -> Registry:
-    """The registry of this machine: packaged benchmarks, ``./benchmarks``, ``extra`` folders, installed plugins."""
+def open_registry(extra: Sequence[Path] = (), include: Sequence[Path] = ()) -> Registry:
+    """The registry of this machine: packaged benchmarks, ``./benchmarks``, ``extra`` folders, installed plugins.
+
+    ``include``: folders of YAML files for lm-eval.
+    """
     for folder in extra:
         if not folder.is_dir():
             raise BenchmarkError(f"{folder}: there is no such folder of benchmarks")
@@ -137,7 +151,7 @@ def open_registry(extra: Sequence[Path] = ()) -> Registry:
     plugins = [Path(entry.load()) for entry in entry_points(group=ENTRY_POINTS)]
     candidates = [packaged(), *([local] if local.is_dir() else []), *extra, *plugins]
     unique = {root.resolve(): root for root in candidates if root is not None}
-    return Registry(tuple(unique))
+    return Registry(tuple(unique), tuple(include))
 
 
 def packaged() -> Path | None:

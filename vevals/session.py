@@ -124,6 +124,7 @@ def entries(store: Store, keep: Sequence[str] | None = None) -> list[Entry]:
 
 def _entry(store: Store, run: RunRow) -> Entry:
     metric, estimate = store.estimates(run.id)[0]
+    info = store.metrics_of(run.id)[0]
     return Entry(
         benchmark=run.benchmark,
         fingerprint=run.fingerprint,
@@ -135,6 +136,8 @@ def _entry(store: Store, run: RunRow) -> Entry:
         run=run.key,
         finished=run.finished or 0,
         chance=float(run.spec.get("chance", 0.0)),
+        worst=info.worst,
+        best=info.best,
         repeats=run.repeats,
         outcomes=store.outcomes(run.id).get(metric, {}),
         usage=store.usage(run.id),

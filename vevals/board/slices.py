@@ -16,7 +16,10 @@ FEWEST = 10
 
 @dataclass(frozen=True, slots=True)
 class SliceScore:
-    """One model on one value of a slice of a benchmark; ``estimate`` is None where there are too few samples."""
+    """One model on one value of a slice of a benchmark; ``estimate`` is None where there are too few samples.
+
+    ``ends``: the worst and the best value of the metric.
+    """
 
     benchmark: str
     metric: str
@@ -25,6 +28,7 @@ class SliceScore:
     model: str
     samples: int
     estimate: Estimate | None
+    ends: tuple[float, float] = (0.0, 1.0)
 
 
 def by_slice(board: Board, field: str) -> list[SliceScore]:
@@ -57,7 +61,7 @@ def _of_benchmark(board: Board, name: str, field: str) -> list[SliceScore]:
 def _score(model: str, cell: Entry, of: tuple[str, str], rows: Sequence[int]) -> SliceScore:
     evidence = cell.evidence
     estimate = estimate_of(evidence.take(rows)) if evidence is not None and len(rows) >= FEWEST else None
-    return SliceScore(cell.benchmark, cell.metric, *of, model, len(rows), estimate)
+    return SliceScore(cell.benchmark, cell.metric, *of, model, len(rows), estimate, (cell.worst, cell.best))
 
 
 def _rows(cell: Entry, field: str) -> dict[str, list[int]]:

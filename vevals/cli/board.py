@@ -64,7 +64,7 @@ def _slice_table(scores: Sequence[SliceScore]) -> Table:
         last = score.value
         if score.estimate is not None:
             rows = f"{score.estimate.scored} of {score.estimate.total} scored"
-            made.add_row(cell(value), cell(score.model), display.percent(score.estimate), rows)
+            made.add_row(cell(value), cell(score.model), display.score(score.estimate, score.ends), rows)
     return made
 
 
@@ -152,4 +152,4 @@ def _score_cells(row: Row, entry: Entry) -> tuple[Text, str, str]:
     why = entry.estimate.method if math.isnan(entry.estimate.low) else ""
     parts = [rows, display.outcomes(dict(entry.outcomes)), display.whatever(entry.estimate), why]
     notes = ", ".join(filter(None, parts))
-    return cell(row.model), display.percent(entry.estimate), notes
+    return cell(row.model), display.score(entry.estimate, (entry.worst, entry.best)), notes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vevals.cli.options import Folders, Json
+from vevals.cli.options import Folders, IncludePath, Json
 
 if TYPE_CHECKING:
     from vevals.benchmark import Benchmark
@@ -45,14 +45,17 @@ def list_(
 
 
 def show(
-    benchmark: Annotated[str, typer.Argument(help="Name of a benchmark.")], folders: Folders = None, json: Json = False
+    benchmark: Annotated[str, typer.Argument(help="Name of a benchmark, or lm-eval:TASK.")],
+    folders: Folders = None,
+    include_path: IncludePath = None,
+    json: Json = False,
 ) -> None:
     """Show one benchmark: what it is, its first prompt as a model sees it, counts, licence."""
     from vevals import check as checks
     from vevals.cli import output
     from vevals.registry import open_registry
 
-    found = open_registry(folders or []).get(benchmark)
+    found = open_registry(folders or [], include_path or []).get(benchmark)
     record = {**_record(found, full=True), "folder": str(found.folder), "prompt": _first_prompt(found)}
     record["labels"] = dict(checks.labels(found.samples))
     record["slices"] = {name: dict(counts) for name, counts in checks.slices(found).items()}
@@ -76,8 +79,12 @@ def check(
 ) -> None:
     """Check benchmarks without a model: data, prompts, balance, duplicates, and that targets earn full marks."""
     from vevals.cli import output
+    from vevals.errors import BenchmarkError
+    from vevals.harness.tasks import PREFIX
     from vevals.registry import open_registry
 
+    if pattern.startswith(PREFIX):
+        raise BenchmarkError(f"'vevals check' is for benchmark folders; 'vevals show {pattern}' shows an lm-eval task")
     registry = open_registry(folders or [])
     names = registry.names([pattern])
     reports = []
@@ -159,8 +166,10 @@ def _counted(benchmark: Benchmark) -> dict[str, Any]:
     from vevals import data
     from vevals.benchmark import data_spec
     from vevals.errors import VevalsError
+    from vevals.harness.tasks import PREFIX
 
-    absent = data.verify(data_spec(benchmark.spec.data), benchmark.folder)
+    own = not benchmark.name.startswith(PREFIX)
+    absent = data.verify(data_spec(benchmark.spec.data), benchmark.folder) if own else []
     if absent:
         return {"items": None, "fingerprint": None, "problem": absent[0]}
     try:
@@ -203,7 +212,15 @@ def _metrics(_folders: list[Path], _full: bool) -> list[dict[str, Any]]:
 
 
 def _first_prompt(benchmark: Benchmark) -> str:
-    return "\n".join(f"[{message.role}]\n{message.content}" for message in benchmark.messages(benchmark.samples[0]))
+    """The messages, or the plain texts with the choices that are scored after each."""
+    asked = benchmark.request(benchmark.samples[0])
+    blocks = [f"[{message.role}]\n{message.content}" for message in asked.messages]
+    prompts = asked.prompts * (len(asked.choices) if len(asked.prompts) == 1 else 1)
+    for prompt in dict.fromkeys(asked.prompts):
+        blocks.append(f"[plain text]\n{prompt}")
+        after = [choice for one, choice in zip(prompts, asked.choices, strict=False) if one == prompt]
+        blocks += [f"[scored after it]\n{choice}" for choice in after]
+    return "\n".join(blocks)
 
 
 def _checked(registry: Registry, name: str) -> Report:

@@ -14,5 +14,9 @@ Db = Annotated[
 Folders = Annotated[
     list[Path] | None, typer.Option("--benchmarks", help="Further folder of benchmarks; may be repeated.")
 ]
+IncludePath = Annotated[
+    list[Path] | None,
+    typer.Option("--include-path", help="Folder of YAML files for lm-eval: benchmarks; may be repeated."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Name of a suite ('vevals list suites').")]

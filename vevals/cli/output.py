@@ -93,12 +93,18 @@ def print_samples(run: RunRow, metric: str, rows: Sequence[dict[str, Any]]) -> N
     for row in rows:
         value = "" if row["value"] is None else f" {row['value']:.3g}"
         out.print(cell(f"\n{row['id']}: {row['outcome'] or 'open'}{value} {row['note']}"), style="bold")
-        out.print(cell(f"  asked   {row['request']['messages'][-1]['content']}"))
+        out.print(cell(f"  asked   {_asked(row['request'])}"))
         out.print(cell(f"  target  {' | '.join(row['target'])}"))
         out.print(cell(f"  answer  {row['answer'] if row['answer'] is not None else '(none)'}"))
         out.print(cell(f"  reply   {_reply(row)}"))
     if not rows:
         out.print("no such samples")
+
+
+def _asked(request: dict[str, Any]) -> str:
+    """The last message, or the plain text in its place (of several, one a choice, the first)."""
+    messages, prompts = request["messages"], request.get("prompts") or [""]
+    return str(messages[-1]["content"] if messages else prompts[0])
 
 
 def _reply(row: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ class Lines:
         if result is not None:
             name, estimate = result.estimates[0]
             source = f"asked {result.asked}" if result.asked else "all from the store"
-            self._print(f"{self.count.title}: {name} {display.percent(estimate)}, {source}, {self._state()}")
+            self._print(f"{self.count.title}: {name} {display.score(estimate, result.ends)}, {source}, {self._state()}")
 
     def _state(self) -> str:
         return f"{self.count.speed}, {self.count.failed} failed"
@@ -103,7 +103,7 @@ class Bar:
     def end(self, result: Result | None) -> None:
         if self._task is not None and result is not None:
             name, estimate = result.estimates[0]
-            self._progress.update(self._task, state=f"{name} {display.percent(estimate)}")
+            self._progress.update(self._task, state=f"{name} {display.score(estimate, result.ends)}")
         self._progress.stop()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vevals.cli.options import Db, Folders, Json
+from vevals.cli.options import Db, Folders, IncludePath, Json
 
 if TYPE_CHECKING:
     from vevals.registry import Registry
@@ -28,6 +28,7 @@ def rescore(
     ] = "*",
     db: Db = None,
     benchmarks: Folders = None,
+    include_path: IncludePath = None,
     json: Json = False,
 ) -> None:
     """Score stored replies anew, without a model.
@@ -40,7 +41,7 @@ def rescore(
     from vevals.store import open_store
 
     with open_store(db, create=False) as store:
-        pairs = _pairs(store, open_registry(benchmarks or []), run or [], benchmark)
+        pairs = _pairs(store, open_registry(benchmarks or [], include_path or []), run or [], benchmark)
         scores = [(old, store.estimates(old.id)[0], new, store.estimates(new.id)[0]) for old, new in pairs]
         moved = release.moved(store, {old.digest: new.digest for old, new in pairs})
     if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vevals.cli.options import Db, Folders, Json, SuiteName
+from vevals.cli.options import Db, Folders, IncludePath, Json, SuiteName
 
 if TYPE_CHECKING:
     from vevals.board import Board
@@ -34,7 +34,8 @@ def run(
     model: Annotated[list[str], typer.Option("--model", "-m", help="PREFIX:NAME or alias; may be repeated.")],
     suite: SuiteName = None,
     benchmark: Annotated[
-        list[str] | None, typer.Option("--benchmark", "-b", help="Name or pattern such as 'medical/*'; repeatable.")
+        list[str] | None,
+        typer.Option("--benchmark", "-b", help="Name, pattern as 'medical/*', or lm-eval:TASK; repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     draw: Annotated[int | None, typer.Option(min=1, help="Only N samples, the same ones for the same seed.")] = None,
@@ -53,6 +54,7 @@ def run(
     ] = False,
     db: Db = None,
     benchmarks: Folders = None,
+    include_path: IncludePath = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     json: Json = False,
 ) -> None:
@@ -64,7 +66,8 @@ def run(
     from vevals.store import open_store
 
     part = Slice(limit, draw, seed, label, repeats, attempt, again)
-    selection = session.select(open_registry(benchmarks or []), suite, benchmark or [], part, temperature)
+    registry = open_registry(benchmarks or [], include_path or [])
+    selection = session.select(registry, suite, benchmark or [], part, temperature)
     models = session.prepare(selection, list(dict.fromkeys(model)), accept_license)
     if session.repeats_likeliest(selection) and not quiet:
         print("Note: without --temperature, repeats of a model that draws nothing say nothing new.", file=sys.stderr)

@@ -49,7 +49,7 @@ def _dataset(source: HubSource, folder: Path) -> Any:
     except ImportError as error:
         raise MissingExtra("hub: data", "hub") from error
     try:
-        with _as_offline_as_vevals():
+        with as_offline_as_vevals():
             found = datasets.load_dataset(
                 str(local) if local else source.path,
                 source.name,
@@ -82,7 +82,7 @@ def _check_revision(found: Any, source: HubSource) -> None:
 
 
 @contextmanager
-def _as_offline_as_vevals() -> Iterator[None]:
+def as_offline_as_vevals() -> Iterator[None]:
     """Hold the library's own offline switches, which it reads from the environment when it is first imported."""
     import datasets
     from huggingface_hub import constants

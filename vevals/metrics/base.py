@@ -33,6 +33,9 @@ Statistic = Callable[..., Prepared]
 OVERRIDABLE = ("refused", "empty", "truncated", "unparsed")
 """Outcomes whose value a benchmark may set; what we or the judge did (failed, unjudgeable) never has one."""
 
+FAMILIES = {"lm-eval:": "vevals.harness.metrics"}
+"""Metrics of stored runs that are in no catalogue, by the start of their names: the module whose ``get`` knows them."""
+
 _ROUNDING = 1e-9
 
 
@@ -157,6 +160,10 @@ def metric(
 
 def get(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     """The metric ``name`` with ``options``; MetricError for a name, option or value that it does not know."""
+    for start, module in FAMILIES.items():
+        if name.startswith(start):
+            found: Metric = import_module(module).get(name, options or {})
+            return found
     _load_own()
     entry = _CATALOGUE.find(name)
     resolved = options_of(entry.fn, options or {}, f"metric '{name}'", MetricError)
