@@ -14,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from vevals.engine.network import Level  # noqa: E402
 from vevals.errors import ModelError  # noqa: E402
 from vevals.models import Model, Scorer, load_model  # noqa: E402
 from vevals.models.hf import load  # noqa: E402
@@ -498,7 +499,7 @@ def test_the_embedded_model_scores_what_each_pair_scores_by_itself(embedded):
     opened = embedded._open()
     context = opened.rendered((Message("user", "What is the capital of France?"),))
     assert found["a"].logprobs == pytest.approx(reference(embedded, context, choices), abs=1e-4)
-    assert opened.network.shares is True
+    assert opened.network.level is Level.L2
     assert max(found["a"].logprobs) == found["a"].logprobs[0]
 
 
@@ -509,3 +510,83 @@ def test_the_embedded_model_has_an_identity_without_being_loaded(smollm2):
     assert identity["chat"] == "yes"
     assert len(identity["weights"]) == 64
     assert Path(identity["source"]).name == identity["source"]
+
+
+def test_texts_are_encoded_in_one_call_however_many_requests_there_are(folder, monkeypatch):
+    from vevals.engine.load import Loaded
+
+    model = load(str(folder), {"device": "cpu"})
+    calls = []
+    encode = Loaded.encode
+    monkeypatch.setattr(
+        Loaded, "encode", lambda self, texts, special: calls.append(len(texts)) or encode(self, texts, special)
+    )
+    requests = [ask(str(number), f"parcel {number}", "loglikelihood", choices=("a", "b")) for number in range(700)]
+    assert len(list(model.loglikelihood(requests))) == 700
+    assert calls == [4 * 700]
+
+
+def test_many_choices_behind_a_long_prompt_are_encoded_with_its_end_only(folder, monkeypatch):
+    from vevals.engine import pairs
+    from vevals.engine.load import Loaded
+
+    model = load(str(folder), {"device": "cpu", "chat": "no"})
+    listed = "Labels: " + ", ".join(f"refund {number}" for number in range(12))
+    requests = [
+        Request(str(number), "loglikelihood", (), prompts=(prompt,), choices=(" a", " be"))
+        for number in range(20)
+        for prompt in [f"{listed}\nticket {number} from the customer, what is its label:"]
+    ]
+    want = {one.id: one.logprobs for one in model.loglikelihood(requests)}
+    monkeypatch.setattr(pairs, "MANY_CHARACTERS", 100)
+    seen = []
+    encode = Loaded.encode
+    monkeypatch.setattr(
+        Loaded, "encode", lambda self, texts, special: seen.extend(texts) or encode(self, texts, special)
+    )
+    assert {one.id: one.logprobs for one in model.loglikelihood(requests)} == want
+    tails = [text for text in seen if text.endswith((" a", " be")) and "Labels" not in text]
+    assert len(tails) == len(set(tails)) < len(requests) * 2
+
+
+def test_a_prompt_of_its_own_for_each_choice_is_scored_as_it_stands(plain):
+    request = Request("1", "loglikelihood", (), prompts=("Anna said", "The parcel said"), choices=(" yes", " yes"))
+    found = by_id(plain.loglikelihood([request]))["1"]
+    one, other = [
+        by_id(plain.loglikelihood([replace(request, prompts=(prompt,), choices=(" yes",))]))["1"].logprobs[0]
+        for prompt in request.prompts
+    ]
+    assert found.logprobs == pytest.approx((one, other), abs=1e-4)
+    assert one != pytest.approx(other, abs=1e-3)
+
+
+def test_prompts_that_do_not_fit_the_choices_are_refused(plain):
+    request = Request("1", "loglikelihood", (), prompts=("a", "b"), choices=("x", "y", "z"))
+    assert "2 prompts for 3 choices" in by_id(plain.loglikelihood([request]))["1"].error
+
+
+def test_plain_prompts_pass_the_chat_template_by(tiny, plain):
+    request = Request("1", "generate", (), prompts=("Question: what",), options=Options(max_tokens=5))
+    assert by_id(tiny.generate([request]))["1"].text == by_id(plain.generate([request]))["1"].text
+
+
+def test_whole_texts_are_scored_and_an_empty_one_is_refused(plain):
+    texts = ["The customer asks where the parcel is.", "", LINES[3] * 20]
+    requests = [Request(str(number), "rolling", (), prompts=(text,)) for number, text in enumerate(texts)]
+    found = by_id(plain.rolling(requests))
+    assert found["1"].error == "the text is empty; nothing can be scored"
+    opened = plain._open()
+    ids = opened.encode([texts[0]], True)[0]
+    with torch.inference_mode():
+        logits = opened.network.model(torch.tensor([[opened.prefix, *ids[:-1]]])).logits[0].log_softmax(-1)
+    assert found["0"].logprobs == pytest.approx((float(logits[range(len(ids)), ids].double().sum()),), abs=1e-3)
+    assert found["0"].choice_tokens == (len(ids),)
+    assert found["2"].choice_tokens[0] > opened.network.max_length
+
+
+def test_the_level_is_known_after_a_question_has_been_scored(folder):
+    model = load(str(folder), {"device": "cpu"})
+    assert "level" not in model.conditions
+    list(model.loglikelihood([ask("1", "parcel", "loglikelihood", choices=("a", "b"))]))
+    assert model.conditions["level"] == "L2"
+    assert model.conditions["device"] == "cpu"

@@ -150,6 +150,16 @@ def test_a_run_has_a_digest_while_it_is_finished(store: Store) -> None:
     assert store.runs()[0].digest == ""
 
 
+def test_facts_about_a_run_are_added_to_its_provenance_and_are_not_in_its_digest(store: Store) -> None:
+    run_id = finished(store)
+    (before,) = store.runs()
+    store.note(run_id, {"engine": {"level": "L1"}})
+    store.note(run_id, {"engine": {"level": "L2"}, "host": "here"})
+    (after,) = store.runs()
+    assert after.provenance == {**before.provenance, "engine": {"level": "L2"}, "host": "here"}
+    assert after.digest == before.digest == store.digest_now(run_id)
+
+
 def test_the_next_attempt_follows_the_newest_finished_one(store: Store) -> None:
     assert store.next_attempt(a_run()) == 1
     begun(store)
