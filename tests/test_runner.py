@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,11 @@ from folders import LETTER_YAML, ROWS, write_benchmark
 
 from vevals import session
 from vevals.benchmark import Benchmark, load
+from vevals.canonical import sha256_hex
+from vevals.check import problems
 from vevals.errors import BenchmarkError, ModelError
 from vevals.models import load_model
+from vevals.rescore import rescore
 from vevals.runner import Result, Silent, Slice, at_temperature, run, seed_of
 from vevals.store import Store
 from vevals.types import ErrorKind, FinishReason, Outcome, Request, Response
@@ -640,3 +644,175 @@ def test_a_frozen_run_without_failures_is_answered_from_the_store(capitals: Benc
     result = run(capitals, Scripted(LETTERS), store)
     store.add_baseline("prod", "ab" * 32, [result.run.digest], "ann", "first release")
     assert run(capitals, Scripted(LETTERS), store).run == result.run
+
+
+# --- classifiers ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Labeller:
+    """A classifier that gives each text the log-probabilities of a table, in reverse order of the requests."""
+
+    table: Mapping[str, Mapping[str, float]]
+    name: str = "labeller"
+    own: tuple[str, ...] = ("Rome", "Oslo", "Paris")
+    asked: list[Request] = field(default_factory=list)
+    conditions: Mapping[str, Any] = field(default_factory=lambda: {"device": "none"})
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"kind": "labeller"}
+
+    def check_labels(self, labels: Sequence[str], several: bool) -> None:
+        missing = set(labels) - set(self.own)
+        if missing:
+            raise ModelError(f"{self.name} has no label {sorted(missing)[0]}")
+
+    def classify(self, requests: Sequence[Request]) -> Iterator[Response]:
+        for request in reversed(requests):
+            self.asked.append(request)
+            given = self.table.get(request.prompts[0], {})
+            logprobs = tuple(given.get(choice, -3.0) for choice in request.choices)
+            yield Response(request.id, text=request.choices[logprobs.index(max(logprobs))], logprobs=logprobs)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
+        raise ModelError("a classifier writes no text")
+
+    def close(self) -> None:
+        pass
+
+
+RIGHT = {str(row["input"]): {str(row["target"]): -0.1} for row in ROWS}
+
+
+@pytest.mark.parametrize("answer", ["letter", "label", "most_likely", "whole"])
+def test_the_answer_of_a_classifier_is_its_most_likely_label(tmp_path: Path, store: Store, answer: str) -> None:
+    yaml = LETTER_YAML.replace("answer: letter", f"answer: {answer}")
+    benchmark = load(write_benchmark(tmp_path, yaml=yaml), "test/capitals")
+    one_wrong = {**RIGHT, "Question 0 about Paris?": {"Oslo": -0.1}}
+    model = Labeller(one_wrong)
+    result = run(benchmark, model, store)
+    assert score(result) == (round(23 / 24, 6), 24, 24)
+    assert [request.kind for request in model.asked] == ["classify"] * 24
+    assert {request.choices for request in model.asked} == {("Paris", "Rome", "Oslo")}
+    shown = {one["id"]: one for one in store.samples(result.run, "accuracy")}
+    assert (shown["c-00"]["answer"], shown["c-00"]["outcome"]) == ("Oslo", "scored")
+    assert shown["c-00"]["logprobs"] == {"Paris": -3.0, "Rome": -3.0, "Oslo": -0.1}
+    assert shown["c-00"]["request"]["prompts"] == ["Question 0 about Paris?"]
+
+
+def test_a_classifier_is_shown_what_the_yaml_says(tmp_path: Path, store: Store) -> None:
+    shown = "classify: ['{{ input }} of {{ level }}', 'one of {{ choices | join(\", \") }}']\n"
+    benchmark = load(write_benchmark(tmp_path, yaml=LETTER_YAML + shown), "test/capitals")
+    model = Labeller({})
+    run(benchmark, model, store)
+    found = {request.id: request.prompts for request in model.asked}
+    assert found["c-03"] == ("Question 3 about Paris? of hard", "one of Paris, Rome, Oslo")
+
+
+def test_only_a_benchmark_that_says_it_has_it_in_its_fingerprint(tmp_path: Path, capitals: Benchmark) -> None:
+    spec = capitals.spec
+    assert capitals.parts["prompt"] == sha256_hex([spec.prompt, None, [], None, "generate"])
+    text = load(write_benchmark(tmp_path, yaml=LETTER_YAML + "classify: '{{ input }}!'\n"), "test/capitals")
+    assert text.parts["prompt"] != capitals.parts["prompt"]
+    assert {**text.parts, "prompt": ""} == {**capitals.parts, "prompt": ""}
+
+
+def test_a_classifier_answers_from_the_store_what_it_has_answered_before(
+    capitals: Benchmark, store: Store, tmp_path: Path
+) -> None:
+    first = run(capitals, Labeller(RIGHT), store)
+    again = Labeller({})
+    assert score(run(capitals, again, store)) == score(first) and again.asked == []
+    relabelled = run(capitals, again, store, Slice(label="second"))
+    assert again.asked == [] and score(relabelled) == score(first) == (1.0, 24, 24)
+    changed = LETTER_YAML.replace("[accuracy, macro_f1]", "[macro_f1, accuracy]")
+    other = load(write_benchmark(tmp_path / "other", yaml=changed), "test/capitals")
+    assert score(run(other, again, store), "macro_f1") == (1.0, 24, 24)
+    fresh = rescore(store, first.run, other)
+    assert fresh is not None
+    assert {one["answer"] for one in store.samples(fresh, "accuracy")} == {"Paris", "Rome", "Oslo"}
+
+
+def test_labels_that_name_nothing_are_no_answer(capitals: Benchmark, store: Store) -> None:
+    nothing = dict.fromkeys(("Paris", "Rome", "Oslo"), math.nan)
+    result = run(capitals, Labeller({**RIGHT, "Question 0 about Paris?": nothing}), store)
+    assert result.outcomes["accuracy"] == {Outcome.scored: 23, Outcome.unparsed: 1}
+
+
+SEVERAL = (
+    LETTER_YAML.replace("answer: letter", "answer: labels")
+    .replace("[accuracy, macro_f1]", "[set_f1, set_match]")
+    .replace("slices: [level]", "columns: {target: \"split(target, ';')\"}")
+)
+
+
+def test_a_classifier_of_several_labels_gives_all_that_are_as_likely_as_not(tmp_path: Path, store: Store) -> None:
+    rows = [{"id": str(n), "input": f"text {n}", "target": target} for n, target in enumerate(["Paris;Oslo", "Rome"])]
+    benchmark = load(write_benchmark(tmp_path, yaml=SEVERAL, rows=rows), "test/capitals")
+    table = {"text 0": {"Oslo": math.log(0.5), "Paris": math.log(0.9)}, "text 1": {"Rome": math.log(0.49)}}
+    result = run(benchmark, Labeller(table), store)
+    shown = {one["id"]: one["answer"] for one in store.samples(result.run, "set_match")}
+    assert shown == {"0": '["Paris", "Oslo"]', "1": "[]"}
+    assert score(result, "set_match")[0] == 0.5
+
+
+FREE = LETTER_YAML.replace("choices: [Paris, Rome, Oslo]\n", "").replace("  {{ choices }}\n", "")
+REFUSED = [
+    (FREE.replace("answer: letter", "answer: whole"), ROWS, r"has no labels \(answer: whole, no choices\)"),
+    (LETTER_YAML.replace("answer: letter", "answer: number"), ROWS, r"has no labels \(answer: number\)"),
+    (
+        LETTER_YAML.replace("choices: [Paris, Rome, Oslo]\n", ""),
+        [{**row, "choices": ["Paris", "Rome", "Oslo", str(row["id"])]} for row in ROWS],
+        "each row has choices of its own",
+    ),
+    (LETTER_YAML.replace("Oslo]", "Oslo, Bern]"), ROWS, "labeller has no label Bern"),
+]
+
+
+@pytest.mark.parametrize(("yaml", "rows", "said"), REFUSED)
+def test_a_classifier_is_refused_where_it_cannot_answer(
+    tmp_path: Path, store: Store, yaml: str, rows: list[Mapping[str, Any]], said: str
+) -> None:
+    benchmark = load(write_benchmark(tmp_path, yaml=yaml, rows=rows), "test/capitals")
+    model = Labeller(RIGHT)
+    with pytest.raises(ModelError, match=said):
+        run(benchmark, model, store)
+    assert model.asked == [] and store.runs() == []
+
+
+def test_the_conditions_of_a_model_are_kept_with_the_run_that_asked_it(capitals: Benchmark, store: Store) -> None:
+    result = run(capitals, Labeller(RIGHT), store)
+    assert result.run.provenance["engine"] == {"device": "none"}
+    elsewhere = Labeller(RIGHT, conditions={"device": "other"})
+    assert run(capitals, elsewhere, store).run.provenance["engine"] == {"device": "none"}
+    cached = run(capitals, elsewhere, store, Slice(label="from the cache"))
+    assert elsewhere.asked == [] and "engine" not in cached.run.provenance
+    assert "engine" not in run(capitals, Scripted({}), store).run.provenance
+
+
+WRONG_TEMPLATES = [
+    ("classify: '{{ inputs }}'", "classify uses 'inputs', which no column has; did you mean 'input'?"),
+    ("classify: ['{{ input }}', '{{ input']", "classify is not a valid template"),
+    ("classify: ['a', 'b', 'c']", "'classify': give one template, or a list of two"),
+    ("classify: '{{ input }} is {{ target }}'", "classify shows the target"),
+    ("classify: 'the same'", "classify is the same for every row"),
+    ("classify: '{{ input.nothing }}'", "classify: sample c-00"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), WRONG_TEMPLATES)
+def test_a_wrong_template_for_classifiers_is_found_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    folder = write_benchmark(tmp_path, yaml=LETTER_YAML + line + "\n")
+    try:
+        findings = [one.text for one in problems(load(folder, "test/capitals")).findings if one.repair]
+    except BenchmarkError as error:
+        findings = [str(error)]
+    assert said in findings[0]
+    assert "benchmark.yaml:15: " in findings[0]
+
+
+def test_a_template_for_classifiers_needs_labels(tmp_path: Path) -> None:
+    yaml = FREE.replace("answer: letter", "answer: whole") + "classify: '{{ input }}'\n"
+    found = problems(load(write_benchmark(tmp_path, yaml=yaml), "test/capitals"))
+    assert "classify: test/capitals has no labels" in found.findings[0].text

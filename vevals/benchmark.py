@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ FILE = "benchmark.yaml"
 MOST_PROBLEMS = 10
 KNOWN_COLUMNS = ("id", "input", "target", "choices", "cluster")
 TEMPLATE_NAMES = ("id", "input", "choices")
+LABEL_READERS = ("label", "labels", "letter", "most_likely", "whole")
+"""Extractors whose answers are texts of ``choices``, where there are choices."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,11 @@ class Benchmark:
         """One SHA-256 (hex) for each thing that can make two runs incomparable."""
         few = self.spec.few_shot
         shots = [content_hash(shot) for shot in self.shots]
+        asked = [self.spec.prompt, self.spec.system, shots, few and [few.count, few.draw, few.seed], self.kind]
+        classified = [] if self.spec.classify is None else [self.spec.texts_to_classify]
         return {
             "dataset": sha256_hex(sorted([sample.id, content_hash(sample)] for sample in self.samples)),
-            "prompt": sha256_hex(
-                [self.spec.prompt, self.spec.system, shots, few and [few.count, few.draw, few.seed], self.kind]
-            ),
+            "prompt": sha256_hex(asked + classified),
             "generation": sha256_hex(asdict(self.options)),
             "scorer": sha256_hex(
                 {
@@ -150,6 +154,43 @@ class Benchmark:
             choices=sample.choices if scored else (),
             seed=seed,
         )
+
+    @property
+    def several(self) -> bool:
+        """Whether an answer is a set of labels."""
+        return self.extractor.name == "labels"
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of which every answer is one, or several.
+
+        Raises:
+            BenchmarkError: the answers are free text, or each row has choices of its own.
+        """
+        offered = {sample.choices for sample in self.samples}
+        if self.extractor.name not in LABEL_READERS or offered == {()}:
+            lacking = "" if offered != {()} else ", no choices"
+            raise BenchmarkError(f"{self.name} has no labels (answer: {self.extractor.name}{lacking})")
+        if len(offered) > 1:
+            raise BenchmarkError(f"{self.name} has no labels, because each row has choices of its own")
+        return offered.pop()
+
+    def classified(self, sample: Sample) -> Request:
+        """``sample`` as one request to a classifier."""
+        texts = tuple(prompt.render(template, sample) for template in self.spec.texts_to_classify)
+        return Request(sample.id, "classify", (), Options(max_tokens=1), self.labels, prompts=texts)
+
+    def named(self, logprobs: Sequence[float]) -> str | None:
+        """The answer that a classifier gives: its most likely label, or all that are as likely as not.
+
+        ``logprobs``: one for each of ``labels``. None where they name none, as NaN does.
+        """
+        if len(logprobs) != len(self.labels) or any(map(math.isnan, logprobs)) or max(logprobs) == -math.inf:
+            return None
+        if self.several:
+            given = [label for label, value in zip(self.labels, logprobs, strict=True) if value >= math.log(0.5)]
+            return json.dumps(given, ensure_ascii=False)
+        return self.labels[logprobs.index(max(logprobs))]
 
     def draw(self, count: int | None, seed: int = 0) -> tuple[Sample, ...]:
         """The first ``count`` samples of the seeded order, in file order; all of them for None.
@@ -278,15 +319,26 @@ def _check_names(benchmark: Benchmark, rows: data.Rows) -> None:
         if name not in names:
             line = lines.get(("slices", index), 1)
             raise BenchmarkError(f"{path}:{line}: the slice '{name}' is no column; columns are {', '.join(rows.names)}")
-    problem = prompt.check_template(spec.prompt, sorted({*names, *TEMPLATE_NAMES}))
+    _check_templates(benchmark, sorted({*names, *TEMPLATE_NAMES}))
+
+
+def _check_templates(benchmark: Benchmark, names: Sequence[str]) -> None:
+    """The prompt, and what a classifier is shown, use only ``names``."""
+    problem = prompt.check_template(benchmark.spec.prompt, names)
     if problem:
-        raise BenchmarkError(f"{path}:{lines.get(('prompt',), 1)}: {problem}")
+        raise BenchmarkError(f"{benchmark.path}:{benchmark.lines.get(('prompt',), 1)}: {problem}")
+    for index, template in enumerate(benchmark.spec.texts_to_classify):
+        problem = prompt.check_template(template, names)
+        if problem:
+            line = benchmark.lines.get(("classify", index), benchmark.lines.get(("classify",), 1))
+            raise BenchmarkError(f"{benchmark.path}:{line}: {problem.replace('the prompt', 'classify', 1)}")
 
 
 def _check_used(benchmark: Benchmark) -> None:
     """A mapped column must be one that vevals knows, or be used: a misspelt 'cluster' would be lost silently."""
     spec = benchmark.spec
-    known = (*KNOWN_COLUMNS, *spec.slices, *prompt.names_in(spec.prompt))
+    used = {name for template in (spec.prompt, *spec.texts_to_classify) for name in prompt.names_in(template)}
+    known = (*KNOWN_COLUMNS, *spec.slices, *used)
     for name in spec.columns:
         if name not in known:
             close = difflib.get_close_matches(name, KNOWN_COLUMNS, n=1)

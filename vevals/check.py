@@ -87,6 +87,7 @@ def _findings(
 ) -> Iterator[Finding]:
     bundled = _is_bundled(benchmark)
     yield from (Finding(text, repair=True) for text in _prompts(benchmark, prompts))
+    yield from (Finding(text, repair=True) for text in _classified(benchmark, samples))
     yield from (Finding(text, repair=True) for text in _full_marks(benchmark, samples))
     yield from (Finding(text, repair=bundled) for text in _duplicates(samples))
     yield from (Finding(text, repair=bundled) for text in _near_duplicates(samples))
@@ -104,13 +105,34 @@ def _prompts(benchmark: Benchmark, prompts: Sequence[tuple[Message, ...]]) -> It
     """A prompt that does not ask the question, or that gives the answer away."""
     line = f"{benchmark.path}:{benchmark.lines.get(('prompt',), 1)}"
     used = names_in(benchmark.spec.prompt)
-    source = benchmark.spec.columns.get("target", "target")
-    if used & {"target", *([source] if isinstance(source, str) else source)}:
+    if used & _target_names(benchmark):
         yield f"{line}: the prompt shows the target"
     if len(prompts) > 1 and len({messages[-1] for messages in prompts}) == 1:
         yield f"{line}: the prompt is the same for every row; write {{{{ input }}}} where the question belongs"
     if benchmark.extractor.name == "letter" and "choices" not in used:
         yield f"{line}: the answer is a letter, but the prompt shows no {{{{ choices }}}}"
+
+
+def _target_names(benchmark: Benchmark) -> set[str]:
+    source = benchmark.spec.columns.get("target", "target")
+    return {"target", *([source] if isinstance(source, str) else source)}
+
+
+def _classified(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
+    """What a classifier is shown, where the YAML says it: the question without the answer, and there are labels."""
+    if benchmark.spec.classify is None:
+        return
+    line = f"{benchmark.path}:{benchmark.lines.get(('classify',), 1)}"
+    used = {name for template in benchmark.spec.texts_to_classify for name in names_in(template)}
+    if used & _target_names(benchmark):
+        yield f"{line}: classify shows the target"
+    try:
+        shown = {benchmark.classified(sample).prompts for sample in samples}
+    except BenchmarkError as error:
+        yield f"{line}: classify: {error}"
+        return
+    if len(shown) == 1 < len(samples):
+        yield f"{line}: classify is the same for every row; write {{{{ input }}}} where the question belongs"
 
 
 def _full_marks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, runtime_checkable
 
 from vevals import provenance
 from vevals.benchmark import Benchmark, content_hash
 from vevals.canonical import canonical_json, sha256, sha256_hex
 from vevals.errors import BenchmarkError, ModelError
 from vevals.metrics import Metric
-from vevals.models import Informed, Model, Scorer
+from vevals.models import Classifier, Described, Informed, Model, Roller, Scorer
 from vevals.statistics.estimates import Scale, estimate_mean, estimate_statistic
 from vevals.store import Answer, MetricRow, Place, RunRow, Store
 from vevals.types import ErrorKind, Estimate, Options, Outcome, Request, Response, Run, RunStatus, Sample, Scored
@@ -82,6 +82,8 @@ def at_temperature(benchmark: Benchmark, temperature: float) -> Benchmark:
     Raises:
         BenchmarkError: no number from 0 up.
     """
+    if (own := getattr(benchmark, "at_temperature", None)) is not None:
+        return cast("Benchmark", own(temperature))
     if not 0 <= temperature < math.inf:
         raise BenchmarkError(f"temperature is {temperature:g}; give 0 (the likeliest reply) or more")
     if benchmark.kind != "generate" or benchmark.options.temperature == temperature:
@@ -96,13 +98,17 @@ def effective_options(benchmark: Benchmark) -> Options:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run: its row in the store, its estimates (the score first), outcomes a metric, tokens and time."""
+    """A finished run: its row in the store, its estimates (the score first), outcomes a metric, tokens and time.
+
+    ``ends``: the worst and the best value of the score's metric.
+    """
 
     run: RunRow
     estimates: Sequence[tuple[str, Estimate]]
     outcomes: Mapping[str, Mapping[Outcome, int]]
     usage: Mapping[str, float]
     asked: int
+    ends: tuple[float, float] = (0.0, 1.0)
 
     @property
     def failures(self) -> int:
@@ -132,6 +138,16 @@ class Silent:
 
     def end(self, result: Result | None) -> None:
         """Nothing."""
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A classifier that knows before it is loaded whether it has a benchmark's labels; ModelError says what it lacks.
+
+    ``several``: whether it has to give all labels of a text, and not only the most likely one.
+    """
+
+    def check_labels(self, labels: Sequence[str], several: bool) -> None: ...
 
 
 Asked = Mapping[str, tuple[Sample, Request]]
@@ -228,14 +244,30 @@ def choose(benchmark: Benchmark, part: Slice) -> tuple[Sample, ...]:
 
 def ask_for(benchmark: Benchmark, model: Model, samples: Sequence[Sample], part: Slice) -> Asked:
     """All requests, rendered before any weights are loaded."""
+    if isinstance(model, Classifier):
+        _check_labels(benchmark, model)
+        return {sample.id: (sample, benchmark.classified(sample)) for sample in samples}
     if benchmark.kind == "loglikelihood" and not isinstance(model, Scorer):
         raise ModelError(
             f"{model.name} cannot score choices, which {benchmark.name} needs (answer: most_likely); "
             "use a benchmark with generated answers"
         )
+    if benchmark.kind == "rolling" and not isinstance(model, Roller):
+        raise ModelError(f"{model.name} cannot score whole texts, which {benchmark.name} needs; use a local model")
     if isinstance(model, Informed):
         model.introduce(samples, [benchmark.ideal(sample) for sample in samples])
     return {sample.id: (sample, benchmark.request(sample, seed_of(part.seed, sample.id))) for sample in samples}
+
+
+def _check_labels(benchmark: Benchmark, model: Classifier) -> None:
+    """Refuse what a classifier cannot do: free text, and labels that it does not have."""
+    try:
+        labels = benchmark.labels
+    except BenchmarkError as error:
+        name = getattr(model, "name", "the model")
+        raise ModelError(f"{name} names labels and writes no text, and {error}; use another model") from error
+    if isinstance(model, Labelled):
+        model.check_labels(labels, benchmark.several)
 
 
 def _repeated(model: Model, asked: Asked, numbers: Mapping[str, int], part: Slice) -> dict[Place, Request]:
@@ -306,6 +338,8 @@ def _ask(store: Store, task: _Task, places: Sequence[Place], watch: Watcher) -> 
         store.add_seconds(task.row.id, time.monotonic() - begun)
         raise
     store.flush()
+    if len(known) < len(places) and isinstance(task.model, Described):
+        store.note(task.row.id, {"engine": dict(task.model.conditions)})
     return time.monotonic() - begun
 
 
@@ -334,8 +368,12 @@ def _responses(task: _Task, places: Sequence[Place]) -> Iterator[Response]:
     requests = [task.requests[place] for place in places]
     if not requests:
         return iter(())
+    if isinstance(task.model, Classifier):
+        return task.model.classify(requests)
     if task.benchmark.kind == "loglikelihood" and isinstance(task.model, Scorer):
         return task.model.loglikelihood(requests)
+    if task.benchmark.kind == "rolling" and isinstance(task.model, Roller):
+        return task.model.rolling(requests)
     return task.model.generate(requests)
 
 
@@ -351,7 +389,12 @@ def _land(
 
 
 def with_answer(benchmark: Benchmark, sample: Sample, response: Response) -> Response:
-    """The response with its answer; an extractor that breaks on it is our failure and keeps the reply."""
+    """The response with its answer; an extractor that breaks on it is our failure and keeps the reply.
+
+    Log-probabilities without tokens are those of a classifier's labels: there is no reply to be read.
+    """
+    if response.logprobs and not response.choice_tokens and not response.greedy:
+        return replace(response, answer=benchmark.named(response.logprobs))
     try:
         return replace(response, answer=benchmark.extractor.answer(sample, response))
     except Exception as error:
@@ -402,7 +445,9 @@ def _unit(sample: Sample) -> tuple[str | None, str | bool]:
 def report(store: Store, row: RunRow, asked: int) -> Result:
     """Read a finished run back from the store."""
     fresh = store.run(row.key)
-    return Result(fresh, store.estimates(row.id), store.outcomes(row.id), store.usage(row.id), asked)
+    score_metric = store.metrics_of(row.id)[0]
+    ends = (score_metric.worst, score_metric.best)
+    return Result(fresh, store.estimates(row.id), store.outcomes(row.id), store.usage(row.id), asked, ends)
 
 
 def metric_row(metric: Metric) -> MetricRow:

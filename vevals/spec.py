@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vevals.errors import BenchmarkError
 
@@ -95,6 +95,7 @@ class Spec(Strict):
     slices: tuple[str, ...] = ()
     system: str | None = None
     prompt: str
+    classify: tuple[str, ...] | str | None = None
     few_shot: FewShot | None = None
     answer: Named
     metrics: Annotated[tuple[Named, ...], Field(min_length=1)]
@@ -107,6 +108,20 @@ class Spec(Strict):
     source: str
     citation: str | None = None
     tags: tuple[str, ...] = ()
+
+    @field_validator("classify")
+    @classmethod
+    def _text_or_pair(cls, given: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        if isinstance(given, tuple) and len(given) not in (1, 2):
+            raise ValueError(f"give one template, or a list of two (a text and its pair), not {len(given)}")
+        return given
+
+    @property
+    def texts_to_classify(self) -> tuple[str, ...]:
+        """The template of the text that a classifier is shown, or those of a text and its pair."""
+        if self.classify is None:
+            return ("{{ input }}",)
+        return (self.classify,) if isinstance(self.classify, str) else self.classify
 
 
 class SuiteEntry(Strict):

@@ -7,11 +7,11 @@ import hashlib
 import json
 import struct
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from vevals.errors import MissingExtra, ModelError
 from vevals.places import cache_folder
@@ -27,10 +27,14 @@ TOKENIZER_FILES = (
     "*.model",
     "*.tiktoken",
 )
-CONFIG_FILES = ("config.json", "generation_config.json")
+CONFIG = "config.json"
+CONFIG_FILES = (CONFIG, "generation_config.json")
 WEIGHT_PATTERNS = ("*.safetensors", "pytorch_model*.bin")
 GGUF_TEMPLATE = "tokenizer.chat_template"
-_OTHER_KINDS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+Kind = Literal["causal", "seq2seq", "classifier"]
+"""What a model does: continue a text, answer one text with another, or name the label of a text."""
+_CLASSIFIER = "ForSequenceClassification"
+_OTHER_KINDS = ("ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice")
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 _GGUF_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _GGUF_STRING, _GGUF_ARRAY = 8, 9
@@ -94,17 +98,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ModelError unless ``folder`` looks like a causal language model."""
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if any(folder.iterdir()) else "is empty"
-        raise ModelError(f"{folder} is no model folder: it {what}; name the folder that holds config.json and weights")
+def kind_of(config: Mapping[str, Any], where: str) -> Kind:
+    """What the model of a config does; ``where`` names the model in errors.
+
+    Raises:
+        ModelError: it does something that hf: has no use for, such as filling masks.
+    """
+    architectures = [str(name) for name in config.get("architectures") or ()]
+    if any(name.endswith(_CLASSIFIER) for name in architectures):
+        return "classifier"
+    if any(name.endswith(_OTHER_KINDS) for name in architectures):
+        known = "causal language models, encoder-decoders and sequence classifiers"
+        raise ModelError(f"{where} is a {', '.join(architectures)}; hf: runs {known}")
+    return "seq2seq" if config.get("is_encoder_decoder") else "causal"
+
+
+def check_folder(folder: Path, kind: Kind | None = "causal") -> None:
+    """Raise ModelError unless ``folder`` looks like a model of this ``kind`` (None: somebody else says what it is)."""
+    if not (folder / CONFIG).is_file():
+        what = f"has no {CONFIG}" if any(folder.iterdir()) else "is empty"
+        raise ModelError(f"{folder} is no model folder: it {what}; name the folder that holds {CONFIG} and weights")
     if not weights(folder):
-        raise ModelError(f"{folder} has a config.json but no weights (*.safetensors or pytorch_model*.bin); add them")
-    config = read_json(folder / "config.json")
-    kinds = [str(kind) for kind in config.get("architectures") or ()]
-    if config.get("is_encoder_decoder") or any(kind.endswith(_OTHER_KINDS) for kind in kinds):
-        raise ModelError(f"{folder} is a {', '.join(kinds) or 'encoder-decoder'}; hf: runs causal language models only")
+        raise ModelError(f"{folder} has a {CONFIG} but no weights (*.safetensors or pytorch_model*.bin); add them")
+    if kind is not None and (found := kind_of(read_json(folder / CONFIG), str(folder))) != kind:
+        raise ModelError(f"{folder} is a model of the kind {found}, not {kind}; write kind={found}")
 
 
 def check_gguf(path: Path) -> None:
@@ -202,22 +219,38 @@ def snapshot(name: str, revision: str) -> Path:
     Raises:
         ModelError: the hub does not know it, keeps it closed, or cannot be reached.
     """
-    if find_spec("huggingface_hub") is None:
-        raise MissingExtra("hf: models", "hf")
-    from huggingface_hub import snapshot_download
+    with _from_hub(name):
+        from huggingface_hub import snapshot_download
 
-    shape: dict[str, Any] = {"revision": revision or None, "ignore_patterns": ["*/*", "consolidated*"]}
-    try:
+        shape: dict[str, Any] = {"revision": revision or None, "ignore_patterns": ["*/*", "consolidated*"]}
         for pattern in WEIGHT_PATTERNS:
             folder = Path(snapshot_download(name, allow_patterns=[*_HUB_FILES, pattern], **shape))
             if weights(folder):
                 break
+    return folder
+
+
+def hub_config(name: str, revision: str) -> dict[str, Any]:
+    """The config of a hub id, from the hub's cache on this machine or else from the hub. Raises as ``snapshot``."""
+    with _from_hub(name):
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        known = try_to_load_from_cache(name, CONFIG, revision=revision or None)
+        path = known if isinstance(known, str) else hf_hub_download(name, CONFIG, revision=revision or None)
+    return read_json(Path(path))
+
+
+@contextlib.contextmanager
+def _from_hub(name: str) -> Iterator[None]:
+    if find_spec("huggingface_hub") is None:
+        raise MissingExtra("hf: models", "hf")
+    try:
+        yield
     except Exception as error:
         raise ModelError(
             f"'hf:{name}' is no folder here, and the hub did not give it ({one_line(error)}); "
             "check the name and the connection, or give a local directory"
         ) from error
-    return folder
 
 
 def one_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vevals.engine.files import one_line
+from vevals.engine.files import Kind, one_line
 from vevals.engine.network import Network, out_of_memory
 from vevals.errors import ModelError
 from vevals.types import Message
@@ -25,6 +25,7 @@ class Order:
     dtype: str
     device: str
     trusted: bool = False
+    kind: Kind = "causal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def loaded(order: Order, own_template: str | None) -> Loaded:
 
     with _quietly(order.name):
         tokenizer, model = _pretrained(order)
-    eos = model.generation_config.eos_token_id if model.generation_config else None
+    generation = getattr(model, "generation_config", None)
+    eos = generation.eos_token_id if generation else None
     turn = end_of_turn(tokenizer, own_template)
     ends = {*(eos if isinstance(eos, list) else [eos]), tokenizer.eos_token_id, turn} - {None}
     special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -83,22 +85,60 @@ def loaded(order: Order, own_template: str | None) -> Loaded:
     return Loaded(network, tokenizer, order.template, frozenset(ends), special)
 
 
+def read_tokenizer(order: Order) -> Any:
+    """The tokenizer alone.
+
+    Raises:
+        ModelError: transformers cannot load it.
+    """
+    from transformers import AutoTokenizer
+
+    with _quietly(order.name):
+        return AutoTokenizer.from_pretrained(str(order.folder), **_local(order))
+
+
+def _local(order: Order) -> dict[str, Any]:
+    return {"trust_remote_code": order.trusted, "local_files_only": True}
+
+
 def _pretrained(order: Order) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     _set_threads()
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if order.device == "auto" else order.device
-    if device.startswith("cuda"):
+    device = _device(order)
+    if device != "cpu":
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    folder, local = str(order.folder), {"trust_remote_code": order.trusted, "local_files_only": True}
+    placed = {"device_map": "auto"} if device == "split" else {}
+    folder, local = str(order.folder), _local(order)
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, order.dtype), output_loading_info=True, **local
+    model, report = _class_of(order.kind).from_pretrained(
+        folder, dtype=getattr(torch, order.dtype), output_loading_info=True, **placed, **local
     )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"'{order.name}': its weights lack {missing[0]} ({len(missing)} in all); get a fresh copy")
-    return tokenizer, model.to(device).eval()
+    return tokenizer, (model if placed else model.to(device)).eval()
+
+
+def _device(order: Order) -> str:
+    """Where the model goes: one device, or ``split``, for layers on all GPUs (accelerate places and calls them)."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if order.device == "split" and not there:
+        raise ModelError(f"'{order.name}': device is 'split', which needs GPUs, and none is visible; use device=cpu")
+    return ("cuda" if there else "cpu") if order.device == "auto" else order.device
+
+
+def _class_of(kind: Kind) -> Any:
+    """The class of transformers that puts the head of this kind onto a model."""
+    import transformers
+
+    return {
+        "causal": transformers.AutoModelForCausalLM,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "classifier": transformers.AutoModelForSequenceClassification,
+    }[kind]
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ class Network:
 
     def __init__(self, model: Any, tokenizer_limit: int = 0) -> None:
         self.model = model
-        self.device = model.device
+        self.device = _entry(model)
         self.config = model.config.get_text_config()
         self.max_length = _max_length(self.config, tokenizer_limit)
         self.level: Level | None = None
@@ -129,9 +129,10 @@ class Network:
         return own.shape == whole.shape and bool(torch.allclose(own.float(), whole.float(), rtol=1e-3, atol=1e-4))
 
     def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
-        """What Gemma, Cohere and Granite do to logits behind the head."""
+        """What Gemma, Cohere and Granite do to logits behind the head. A model in parts has its head elsewhere."""
         import torch
 
+        logits = logits.to(self.device)
         if cap := getattr(self.config, "final_logit_softcapping", None):
             logits = torch.tanh(logits / cap) * cap
         if scale := getattr(self.config, "logit_scale", None):
@@ -153,7 +154,7 @@ class Network:
         inputs.setdefault("use_cache", False)
         output = self.body(input_ids=tokens, **inputs)
         features = output.last_hidden_state if self._separable else output.logits
-        return features, getattr(output, self.cache_name, None)
+        return features.to(self.device), getattr(output, self.cache_name, None)
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """Float32 logits (N, V) for chosen features (N, d or V)."""
@@ -254,6 +255,15 @@ class Network:
             if not bool(((ours - theirs).abs()[likely] <= self.tolerance(1)).all()):
                 return False
         return True
+
+
+def _entry(model: Any) -> torch.device:
+    """Where inputs go. A model in parts (``device_map``) computes its embedding there, wherever the weights lie."""
+    import torch
+
+    place = getattr(getattr(model.get_input_embeddings(), "_hf_hook", None), "execution_device", None)
+    found: torch.device = model.device if place is None else torch.device(place)
+    return found
 
 
 def _max_length(config: Any, tokenizer_limit: int) -> int:

@@ -39,6 +39,8 @@ def accuracy_norm(
 
     ``bytes``: UTF-8 bytes. The ``acc_norm`` of lm-evaluation-harness divides by ``characters``: the same for ASCII.
     """
+    if response.logprobs and not response.choice_tokens and not response.greedy:
+        return Score(None, "a classifier's log-probabilities are of labels; they have no length to divide by")
     best = most_likely_index(sample.choices, response, normalise)
     if best is None:
         return Score(None, "accuracy_norm needs one finite log-probability for each choice")

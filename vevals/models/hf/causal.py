@@ -70,8 +70,8 @@ class CausalModel(LocalModel):
         opened = self._open()
         texts: list[tuple[Request, Tokens]] = []
         for request, tokens in zip(requests, _whole_texts(requests, opened), strict=True):
-            if opened.prefix is None or not tokens:
-                what = "the tokenizer has no token to start a text with" if tokens else "the text is empty"
+            if opened.prefix is None or not "".join(request.prompts):
+                what = "the text is empty" if opened.prefix is not None else "the tokenizer has no token to begin with"
                 yield failed(request, ErrorKind.bad_request, f"{what}; nothing can be scored")
             else:
                 texts.append((request, tokens))

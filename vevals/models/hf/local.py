@@ -7,17 +7,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vevals.engine import files
 from vevals.engine.gguf import CONVERTER, converted
-from vevals.engine.load import Loaded, Order, loaded, on_gpu
+from vevals.engine.load import Loaded, Order, loaded, on_gpu, read_tokenizer
 from vevals.errors import ModelError
 from vevals.models.hf.settings import Settings
 
 
 class LocalModel:
     """What every kind of local model shares. See ``vevals.models.Model`` for what the methods promise."""
+
+    kind: ClassVar[files.Kind] = "causal"
 
     def __init__(self, source: str, path: Path | None, settings: Settings) -> None:
         self.name = f"hf:{source}{settings.shown}"
@@ -29,9 +31,11 @@ class LocalModel:
         """The folder or GGUF file; downloads what a hub id names."""
         path = self._local if self._local is not None else files.snapshot(self._source, self._settings.revision)
         if path.is_dir():
-            files.check_folder(path)
+            files.check_folder(path, self.kind if self._settings.kind == "auto" else None)
         elif path.suffix == ".gguf":
             files.check_gguf(path)
+            if self.kind != "causal":
+                raise ModelError(f"'{self.name}': a GGUF file is run as a causal language model; leave kind out")
         else:
             raise ModelError(f"'{self.name}' is a file, but no .gguf; give a model folder, a .gguf file or a hub id")
         return path
@@ -63,8 +67,21 @@ class LocalModel:
             "dtype": self._dtype,
             "truncate": self._settings.truncate,
             "backend": "transformers " + ".".join(version_of[:2]),
+            **self._identity_of_kind,
+            **({"max_length": int(limit)} if (limit := self._settings.max_length) else {}),
         }
         return {**found, "converter": CONVERTER} if self._path.is_file() else found
+
+    @property
+    def _identity_of_kind(self) -> Mapping[str, Any]:
+        """What a kind of model adds to the identity. Causal models add nothing: their stored answers stay theirs."""
+        return {} if self.kind == "causal" else {"task": self.kind}
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """How it ran; the device is known once it has been loaded."""
+        loaded = {} if self._opened is None else {"device": str(self._opened.network.device)}
+        return {"kind": self.kind, "dtype": self._dtype, **loaded}
 
     @cached_property
     def _dtype(self) -> str:
@@ -76,6 +93,11 @@ class LocalModel:
         config = files.read_json(self._path / "config.json")
         config = {**config, **(config.get("text_config") or {})}
         return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, as transformers loads it; the weights are left alone."""
+        return self._opened.tokenizer if self._opened else read_tokenizer(self._order)
 
     def close(self) -> None:
         """Free the memory. A later question loads the model again."""
@@ -90,9 +112,13 @@ class LocalModel:
 
     def _open(self) -> Loaded:
         if self._opened is None:
-            folder = converted(self._path) if self._path.is_file() else self._path
-            settings = self._settings
-            trusted = settings.trust_remote_code == "true"
-            order = Order(self.name, folder, self.template, self._dtype, settings.device, trusted)
-            self._opened = loaded(order, self._own_template)
+            self._opened = loaded(self._order, self._own_template)
+            if self._settings.max_length:
+                self._opened.network.max_length = int(self._settings.max_length)
         return self._opened
+
+    @property
+    def _order(self) -> Order:
+        folder, settings = converted(self._path) if self._path.is_file() else self._path, self._settings
+        trusted = settings.trust_remote_code == "true"
+        return Order(self.name, folder, self.template, self._dtype, settings.device, trusted, self.kind)

@@ -23,8 +23,8 @@ def failed(request: Request, kind: ErrorKind, message: str) -> Response:
     return Response(request.id, error=message, error_kind=kind, finish_reason=FinishReason.error)
 
 
-def too_long(request: Request, wanted: str, limit: int) -> Response:
-    message = f"{wanted} are more than the model's {limit}; shorten the prompt or set truncate=left"
+def too_long(request: Request, wanted: str, limit: int, side: str = "left") -> Response:
+    message = f"{wanted} are more than the model's {limit}; shorten the prompt or set truncate={side}"
     return failed(request, ErrorKind.too_long, message)
 
 

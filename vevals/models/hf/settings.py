@@ -31,7 +31,8 @@ class Settings:
     ``split``: one model in layers across all GPUs, for one that is too large for any.
 
     ``truncate=left`` drops the start of an input that is too long, which is an error otherwise; for a classifier it is
-    ``truncate=right``, which drops the end. ``max_length`` (tokens) replaces the limit that the config gives. ``labels`` renames a classifier's labels, in the order of their ids.
+    ``truncate=right``, which drops the end. ``max_length`` (tokens) replaces the limit of the config. ``labels``
+    renames a classifier's labels, in the order of their ids.
     """
 
     dtype: str = "auto"
