@@ -323,3 +323,36 @@ def test_a_model_without_a_cache_is_an_error(batched, monkeypatch):
     monkeypatch.setattr(batched, "forward", lambda tokens, **inputs: (torch.zeros(1, 1, 32), None))
     with pytest.raises(ModelError, match="no key-value cache"):
         dict(answers(batched, PROMPTS[:1], text, 1000))
+
+
+def test_long_rope_rows_in_one_batch_are_those_of_one_by_one(monkeypatch):
+    """Short rows that are padded together, some of which end early, never turn the positions of the others."""
+    from transformers import AutoModelForCausalLM, Phi3Config
+
+    turns = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 32,
+    }
+    torch.manual_seed(0)
+    config = Phi3Config(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        pad_token_id=0,
+        original_max_position_embeddings=32,
+        rope_parameters=turns,
+    )
+    phi = Network(AutoModelForCausalLM.from_config(config).eval())
+    phi.generation = "batches"
+    asked = [prompt(28, max_tokens=3), prompt(3, max_tokens=25), prompt(4, max_tokens=25), prompt(30, max_tokens=9)]
+    found = dict(answers(phi, asked, text, 1000))
+    for index, one in enumerate(asked):
+        want = generated(phi, one)
+        assert found[index].text == text(token for token in want if token != END)

@@ -103,3 +103,49 @@ def test_too_little_memory_for_the_check_is_the_lowest_level():
 def test_what_a_call_costs_is_measured_in_tokens():
     found = attempt(lambda: timed_overhead(network(), 128))
     assert OVERHEAD <= found < 1_000_000
+
+
+def test_too_little_memory_for_the_trees_alone_passes_no_check(monkeypatch):
+    """What is fallen back to when memory runs out must not be taken for what was to be tried."""
+    broken = network()
+    monkeypatch.setattr(Network, "_mask", lambda self, visible: torch.ones_like(visible[:, None]).tril(diagonal=99))
+
+    def fail(module, args, kwargs):
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.dim() == 4:
+            raise torch.OutOfMemoryError("injected")
+
+    handle = broken.model.base_model.register_forward_pre_hook(fail, with_kwargs=True)
+    shape = shape_of(broken)
+    handle.remove()
+    assert (shape.trees, shape.prefixes, broken.level) == (False, False, None)
+
+
+def test_queries_that_are_scaled_by_their_index_get_no_trees():
+    from transformers import AutoModelForCausalLM, Llama4TextConfig
+
+    torch.manual_seed(0)
+    shape = {**SIZE, "head_dim": 8, "intermediate_size_mlp": 64, "num_local_experts": 2}
+    config = Llama4TextConfig(**shape, attention_chunk_size=64, floor_scale=16, no_rope_layers=[0, 0])
+    one = Network(AutoModelForCausalLM.from_config(config).eval())
+    assert not one.takes_trees
+    assert not attempt(lambda: one.pads_left)
+
+
+def test_a_head_that_does_not_fit_behind_the_body_is_found_out():
+    from transformers import AutoModelForCausalLM, ElectraConfig
+
+    torch.manual_seed(0)
+    config = ElectraConfig(
+        vocab_size=97,
+        embedding_size=16,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        is_decoder=True,
+        initializer_range=0.3,
+    )
+    one = Network(AutoModelForCausalLM.from_config(config).eval())
+    assert len(scores(one)) == len(PAIRS)
+    assert not one._separable

@@ -103,6 +103,10 @@ def trie_of(pairs):
     return trie, edges
 
 
+def planned(trie, shape):
+    return list(plan(trie, shape))
+
+
 def laid_out(groups):
     """Every row with the tokens of the prefix in front of it."""
     before, found = [], []
@@ -125,7 +129,7 @@ def past(prefix, row, index):
 def test_every_edge_is_read_once_where_the_past_is_its_own(pairs, shape):
     trie, edges = trie_of(pairs)
     seen = []
-    for prefix, row in laid_out(plan(trie, shape)):
+    for prefix, row in laid_out(list(plan(trie, shape))):
         for index in range(len(row.tokens)):
             assert row.positions[index] == len(past(prefix, row, index)) - 1
         for index, token, edge in row.reads:
@@ -136,7 +140,7 @@ def test_every_edge_is_read_once_where_the_past_is_its_own(pairs, shape):
 
 @given(pairs, shapes)
 def test_rows_are_what_their_shape_allows(pairs, shape):
-    groups = plan(trie_of(pairs)[0], shape)
+    groups = planned(trie_of(pairs)[0], shape)
     assert all(group.run is None or not group.run.branches for group in groups)
     assert shape.prefixes or len(groups) == 1
     assert shape.trees or not any(row.branches for group in groups for row in group.rows)
@@ -146,7 +150,7 @@ def test_rows_are_what_their_shape_allows(pairs, shape):
 def test_a_tree_of_several_samples_keeps_to_its_capacity(pairs, capacity, overhead):
     shape = Shape(True, True, capacity, overhead)
     numbered = list(enumerate(pairs))
-    for prefix, row in laid_out(plan(trie_of(pairs)[0], shape)):
+    for prefix, row in laid_out(planned(trie_of(pairs)[0], shape)):
         paths = {past(prefix, row, index) for index in range(len(row.tokens))}
         owners = {number // 2 for number, (context, ending) in numbered if context + ending[:-1] in paths}
         assert len(row.tokens) <= capacity or not row.branches or len(owners) <= 1
@@ -154,7 +158,7 @@ def test_a_tree_of_several_samples_keeps_to_its_capacity(pairs, capacity, overhe
 
 @given(pairs, shapes)
 def test_only_ancestors_of_a_group_must_be_kept(pairs, shape):
-    groups = plan(trie_of(pairs)[0], shape)
+    groups = planned(trie_of(pairs)[0], shape)
     path = []
     for number, group in enumerate(groups):
         while path and path[-1] != group.parent:
@@ -165,7 +169,7 @@ def test_only_ancestors_of_a_group_must_be_kept(pairs, shape):
 
 @given(pairs)
 def test_a_row_with_room_for_all_holds_each_distinct_prefix_once(pairs):
-    groups = plan(trie_of(pairs)[0], Shape(True, True, 10_000))
+    groups = planned(trie_of(pairs)[0], Shape(True, True, 10_000))
     whole = [context + ending[:-1] for context, ending in pairs]
     prefixes = {one[:size] for one in whole for size in range(1, len(one) + 1)}
     assert sum(len(row.tokens) for group in groups for row in group.rows) == len(prefixes)
@@ -175,15 +179,15 @@ def test_a_row_with_room_for_all_holds_each_distinct_prefix_once(pairs):
 def test_a_shared_start_is_read_once_where_that_saves_more_than_a_call():
     start = tuple(range(100, 200))
     pairs = [((*start, number), (1,)) for number in range(50)]
-    first, group = plan(trie_of(pairs)[0], Shape(True, True, 110, 64))
+    first, group = planned(trie_of(pairs)[0], Shape(True, True, 110, 64))
     assert (first.rows, group.run.tokens) == ([], start)
     assert sum(len(row.tokens) for row in group.rows) == 50
-    (alone,) = plan(trie_of(pairs)[0], Shape(True, True, 110, 10_000))
+    (alone,) = planned(trie_of(pairs)[0], Shape(True, True, 110, 10_000))
     assert sum(len(row.tokens) for row in alone.rows) == 50 + 100 * len(alone.rows)
 
 
 def test_one_token_choices_cost_no_token_beside_the_context():
-    (group,) = plan(trie_of([((7, 8, 9), (choice,)) for choice in (1, 2, 3)])[0], Shape(True, True))
+    (group,) = planned(trie_of([((7, 8, 9), (choice,)) for choice in (1, 2, 3)])[0], Shape(True, True))
     (row,) = group.rows
     assert row.tokens == (7, 8, 9)
     assert sorted((index, token) for index, token, _ in row.reads) == [(2, 1), (2, 2), (2, 3)]
@@ -192,5 +196,5 @@ def test_one_token_choices_cost_no_token_beside_the_context():
 def test_a_trie_deeper_than_the_stack_is_planned():
     context = tuple(range(3000))
     pairs = [(context[: size + 1], (5000,)) for size in range(3000)]
-    groups = plan(trie_of(pairs)[0], Shape(True, True, 100, 64))
+    groups = planned(trie_of(pairs)[0], Shape(True, True, 100, 64))
     assert sum(len(row.reads) for _, row in laid_out(groups)) == 3000

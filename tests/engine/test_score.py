@@ -308,3 +308,42 @@ def test_what_fits_is_returned_and_what_does_not_is_none():
 
     assert attempt(lambda: 3) == 3
     assert attempt(too_much) is None
+
+
+def test_the_time_of_all_answers_is_the_time_that_they_took(llama):
+    import time
+
+    pairs = [(SHARED + tokens(3, seed), tokens(2, seed)) for seed in range(9)] * 3
+    dict(likelihoods(llama, pairs[:2], 100))
+    started = time.perf_counter()
+    found = list(likelihoods(llama, pairs, 100, Shape(True, True, 20, 8)))
+    spent = time.perf_counter() - started
+    told = sum(one.seconds for _, one in found)
+    assert 0.2 * spent < told <= spent
+
+
+def test_one_path_of_prefixes_is_all_that_is_kept(llama):
+    import gc
+    import weakref
+
+    from vevals.engine import memory
+
+    alive, most = weakref.WeakSet(), []
+    extended = memory.KeyValues.extended
+
+    def watching(self, cache, count):
+        prefix = extended(self, cache, count)
+        alive.add(prefix)
+        gc.collect()
+        most.append(len(alive))
+        return prefix
+
+    groups = [tokens(40, seed) for seed in (1, 2, 3, 4)]
+    pairs = [(group + tokens(3, seed), (1, 2)) for group in groups for seed in range(12)]
+    memory.KeyValues.extended = watching
+    try:
+        found = dict(likelihoods(llama, pairs, 100, Shape(True, True, 50, 8)))
+    finally:
+        memory.KeyValues.extended = extended
+    assert len(found) == len(pairs)
+    assert most == [1, 1, 1, 1]

@@ -590,3 +590,26 @@ def test_the_level_is_known_after_a_question_has_been_scored(folder):
     list(model.loglikelihood([ask("1", "parcel", "loglikelihood", choices=("a", "b"))]))
     assert model.conditions["level"] == "L2"
     assert model.conditions["device"] == "cpu"
+
+
+def test_a_choice_that_brings_its_space_along_gets_no_other(plain):
+    with_space, without = (
+        by_id(plain.loglikelihood([ask("1", "Answer:", "loglikelihood", choices=(choice,))]))["1"].logprobs
+        for choice in (" yes", "yes")
+    )
+    assert with_space == without
+
+
+def test_a_limit_beyond_that_of_the_config_is_refused(folder):
+    model = load(str(folder), {"device": "cpu", "max_length": "129"})
+    with pytest.raises(ModelError, match="max_length is 129, but its config allows 128 tokens"):
+        list(model.generate([ask("1", "parcel")]))
+
+
+def test_a_smaller_limit_is_kept_to_and_part_of_the_name_and_identity(folder):
+    model = load(str(folder), {"device": "cpu", "max_length": "20"})
+    assert model.name.endswith("?max_length=20")
+    assert model.identity != load(str(folder), {"device": "cpu"}).identity
+    (found,) = model.generate([ask("1", "Where is the parcel? " * 5, options=Options(max_tokens=5))])
+    assert found.error_kind is ErrorKind.too_long
+    assert "more than the model's 20" in found.error

@@ -9,12 +9,16 @@ from dataclasses import replace
 from vevals.engine.network import Level, Network, attempt, out_of_memory, spread_tokens
 from vevals.engine.pairs import Pair
 from vevals.engine.plan import Shape
-from vevals.engine.score import SHAPES, likelihoods
+from vevals.engine.score import SHAPES, Scoring
 
 TRIES = 3
 LONGEST_WINDOW = 1024
 CAPACITY = {"cpu": 384, "cuda": 1024}
 OVERHEAD = 64
+SHORT = 24
+FEWEST = 3
+FAILURES = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, AssertionError)
+"""What a model may raise that is asked for more than it can do."""
 
 
 def shape_of(network: Network) -> Shape:
@@ -38,7 +42,7 @@ def level_of(network: Network) -> Level:
 def _passes(network: Network, level: Level) -> bool:
     try:
         return all(_agrees(network, level, head) for head in _heads(network))
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError) as error:
+    except FAILURES as error:
         if out_of_memory(error):
             raise
         return False
@@ -49,38 +53,48 @@ def _heads(network: Network) -> list[int]:
     windows = [span.window or span.chunk for span in network.spans.values()]
     windows += [getattr(network.config, name, None) for name in ("sliding_window", "window_size", "attention_window")]
     sized = [window for window in windows if isinstance(window, int) and window <= LONGEST_WINDOW]
-    return [24, *sorted({window + 8 for window in sized if 24 <= window + 8 <= network.max_length - 24})]
+    return [SHORT, *sorted({window + 8 for window in sized if SHORT <= window + 8 <= network.max_length - SHORT})]
 
 
 def _agrees(network: Network, level: Level, head: int) -> bool:
     """Whether ``level`` scores as L0 does. That this could tell is tried too: half a context must give other scores."""
     shape = replace(SHAPES[level], capacity=20, overhead=8)
     for start in range(1, TRIES + 1):
-        pairs, cut = _questions(network.config.vocab_size, head, start)
+        limit = network.alone_above or network.max_length  # longer ones never share a pass
+        asked = _questions(network.config.vocab_size, head, start)
+        pairs = [pair for pair in asked if len(pair[0]) + len(pair[1]) <= limit]
+        if len(pairs) < FEWEST:
+            return False
         alone = _scores(network, pairs, 1, SHAPES[Level.L0])
-        halves = _scores(network, cut, 1, SHAPES[Level.L0])
         noise = 0.0 if network.exact else _noise(network, pairs, alone)
-        limits = [
-            network.tolerance(len(ending)) if network.exact else noise + 0.01 * len(ending) for _, ending in pairs
-        ]
-        if any(abs(half - one) < 3 * limit for half, one, limit in zip(halves, alone, limits, strict=True)):
-            continue
-        found = _scores(network, pairs, 64, shape)
-        return all(abs(new - old) <= limit for new, old, limit in zip(found, alone, limits, strict=True))
+        sizes = [len(ending) for _, ending in pairs]
+        limits = [network.tolerance(size) if network.exact else noise + 0.01 * size for size in sizes]
+        if head > SHORT or _tells(network, pairs, alone, limits):
+            found = _scores(network, pairs, 64, shape)
+            return all(abs(new - old) <= limit for new, old, limit in zip(found, alone, limits, strict=True))
     return False
 
 
-def _questions(vocabulary: int, head: int, start: int) -> tuple[list[Pair], list[Pair]]:
-    """Two samples behind one shared part and one by itself, with endings that branch and endings of one token; and the
-    same pairs without the first half of their contexts.
+def _tells(network: Network, pairs: Sequence[Pair], alone: Sequence[float], limits: Sequence[float]) -> bool:
+    """Whether the pairs without the first half of their contexts have clearly other scores."""
+    cut = [(context[len(context) // 2 :], ending) for context, ending in pairs]
+    halves = _scores(network, cut, 1, SHAPES[Level.L0])
+    return all(abs(half - one) >= 3 * limit for half, one, limit in zip(halves, alone, limits, strict=True))
+
+
+def _questions(vocabulary: int, head: int, start: int) -> list[Pair]:
+    """Samples behind one shared part and one by itself, with endings that branch and endings of one token.
+
+    Behind a long part there are only as few as it takes: each is read whole for comparison.
     """
     shared = tuple(spread_tokens(vocabulary, head, start))
     one, two, three = (tuple(spread_tokens(vocabulary, size, start + size)) for size in (5, 7, 11))
     a, b, c, d, e = spread_tokens(vocabulary, 5, start + 3)
     endings = [(a, b, c), (a, b, d), (a, c), (d, e, a), (a,), (e,)]
+    if head > SHORT:
+        return [(shared + one, endings[0]), (shared + one, endings[1]), (shared + two, endings[3])]
     pairs = [(shared + own, ending) for own in (one, two) for ending in endings]
-    pairs += [(three, ending) for ending in endings[2:]]
-    return pairs, [(context[len(context) // 2 :], ending) for context, ending in pairs]
+    return pairs + [(three, ending) for ending in endings[2:]]
 
 
 def _noise(network: Network, pairs: Sequence[Pair], alone: Sequence[float]) -> float:
@@ -90,11 +104,11 @@ def _noise(network: Network, pairs: Sequence[Pair], alone: Sequence[float]) -> f
 
 
 def _scores(network: Network, pairs: Sequence[Pair], budget: int, shape: Shape) -> list[float]:
-    found = dict(likelihoods(network, pairs, budget, shape))
-    scores = [found[index] for index in range(len(pairs))]
-    if any(score is None for score in scores):
+    """Log-probabilities under this very shape. Out of memory is raised: another shape would prove nothing."""
+    found = dict(Scoring(network, pairs, budget, shape).results())
+    if None in found.values():
         raise MemoryError("out of memory in the self-check")
-    return [score.logprob for score in scores if score is not None]
+    return [one.logprob for _, one in sorted(found.items()) if one is not None]
 
 
 def timed_overhead(network: Network, long: int = 1024) -> int:
@@ -103,6 +117,8 @@ def timed_overhead(network: Network, long: int = 1024) -> int:
     A short call costs little but its launch; a long one shows the rate.
     """
     import torch
+
+    long = min(long, network.max_length)
 
     def seconds(tokens: int) -> float:
         rows = network.tensor([spread_tokens(network.config.vocab_size, tokens)])
@@ -115,5 +131,5 @@ def timed_overhead(network: Network, long: int = 1024) -> int:
             best = min(best, time.perf_counter() - started)
         return best
 
-    short, whole = seconds(8), seconds(min(long, network.max_length))
+    short, whole = seconds(8), seconds(long)
     return max(OVERHEAD, int(short * long / max(whole - short, short / 16)))

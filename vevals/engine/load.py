@@ -108,7 +108,9 @@ def _pretrained(order: Order) -> tuple[Any, Any]:
     _set_threads()
     device = _device(order)
     if device != "cpu":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     placed = {"device_map": "auto"} if device == "split" else {}
     folder, local = str(order.folder), _local(order)
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)

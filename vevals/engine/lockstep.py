@@ -66,6 +66,9 @@ class _Batch:
         self._rows = list(rows.items())
         for row in rows.values():
             row.tokens, row.seconds = [], 0.0
+        limit = network.alone_above
+        self._apart = limit is not None and any(row.total > limit for row in rows.values())  # these run alone
+        self._last = min(network.max_length, network.max_length if self._apart or limit is None else limit) - 1
         self._cache: Any = None
         self._mask: Any = None
         self._width = 0
@@ -102,15 +105,17 @@ class _Batch:
     def _next(self) -> torch.Tensor:
         """Read the tokens chosen last; logits (B, V) of the ones after them."""
         self._width += 1
-        if self._width - 1 == self._network.alone_above:  # all positions turn otherwise from here on: read them again
+        if (
+            self._apart and self._width - 1 == self._network.alone_above
+        ):  # all positions turn otherwise from here on: read them again
             self._cache = None
             return self._forward(self._network.tensor([row.read for _, row in self._rows]))
         return self._forward(self._network.tensor([[row.tokens[-1]] for _, row in self._rows]))
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
         network, mask = self._network, self._mask[:, : self._width]
-        # Rows that ended are read on until they are dropped: their positions must stay within the model's table.
-        positions = (mask.cumsum(1) - 1).clamp(min=0, max=network.max_length - 1)[:, -tokens.shape[1] :]
+        # Rows that ended are read on until they are dropped: their positions must stay where they hurt no other row.
+        positions = (mask.cumsum(1) - 1).clamp(min=0, max=self._last)[:, -tokens.shape[1] :]
         state = {network.cache_name: self._cache, "use_cache": True, "position_ids": positions}
         if self._cache is None or network.reads_mask:
             state["attention_mask"] = mask

@@ -17,6 +17,7 @@ T = TypeVar("T")
 CHUNK_BYTES = 128 << 20
 _LENGTH_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_OUT_OF_MEMORY_CUDA = ("cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 
 
 class Level(IntEnum):
@@ -37,7 +38,9 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(
+        words in str(error).lower() for words in (*_OUT_OF_MEMORY, *_OUT_OF_MEMORY_CUDA)
+    )
 
 
 def attempt(step: Callable[[], T]) -> T | None:
@@ -90,7 +93,8 @@ class Network:
         self.model = model
         self.device = _entry(model)
         self.config = model.config.get_text_config()
-        self.max_length = _max_length(self.config, tokenizer_limit)
+        self.stated_length = _stated_length(self.config)
+        self.max_length = self.stated_length or (tokenizer_limit if 0 < tokenizer_limit < 10**9 else 2048)
         self.level: Level | None = None
         """How much the scoring may share; None until ``ladder`` has tried."""
         self.overhead: int | None = None
@@ -124,7 +128,9 @@ class Network:
         try:
             hidden = self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
             own, whole = self._scaled(self._head(hidden)), self.model(input_ids=tokens, use_cache=False).logits
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             return False
         return own.shape == whole.shape and bool(torch.allclose(own.float(), whole.float(), rtol=1e-3, atol=1e-4))
 
@@ -212,6 +218,8 @@ class Network:
     def takes_trees(self) -> bool:
         """Whether the attention function takes our own mask, and positions that are not the index in the row."""
         attention = getattr(self.model.config, "_attn_implementation", None) in ("sdpa", "eager")
+        if getattr(self.config, "attn_temperature_tuning", None):  # scales queries by their index, not their position
+            return False
         return self.takes_positions and attention and all(span.known for span in self.spans.values())
 
     def masks(self, seen: torch.Tensor, asking: torch.Tensor, shown: torch.Tensor) -> Any:
@@ -242,6 +250,8 @@ class Network:
         """Whether padding on the left leaves the logits of a row alone. Tried: state-space models differ."""
         import torch
 
+        if getattr(self.config, "attn_temperature_tuning", None):
+            return False
         short = spread_tokens(self.config.vocab_size, 6)
         long = spread_tokens(self.config.vocab_size, 9)
         padded = [[0, 0, 0, *short], long]
@@ -266,10 +276,9 @@ def _entry(model: Any) -> torch.device:
     return found
 
 
-def _max_length(config: Any, tokenizer_limit: int) -> int:
-    """The config's longest sequence, else the tokenizer's if it has a real one, else 2048 (as lm-eval does)."""
-    found = next((value for key in _LENGTH_KEYS if (value := getattr(config, key, None))), None)
-    return int(found or (tokenizer_limit if 0 < tokenizer_limit < 10**9 else 2048))
+def _stated_length(config: Any) -> int:
+    """The config's longest sequence; 0 where it says nothing. Then it is the tokenizer's, or 2048 (as in lm-eval)."""
+    return int(next((value for key in _LENGTH_KEYS if (value := getattr(config, key, None))), 0))
 
 
 def spread_tokens(vocabulary: int, count: int, start: int = 1) -> list[int]:

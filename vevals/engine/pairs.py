@@ -87,8 +87,8 @@ def _parts(question: Question, texts: Mapping[tuple[str, bool], list[int]], pref
     context, spaced = texts[kept, special], texts[question.context, special]
     if not kept:
         return [(*_unconditional(whole, prefix), 0) for whole in wholes]
-    endings = [tuple(whole[len(context) :]) for whole in wholes]
-    return [(tuple(context), ending, common(ending, tuple(spaced[len(context) :]))) for ending in endings]
+    endings, head = [tuple(whole[len(context) :]) for whole in wholes], tuple(context)
+    return [(head, ending, common(ending, tuple(spaced[len(context) :]))) for ending in endings]
 
 
 def _unconditional(tokens: Sequence[int], prefix: int | None) -> Pair:
@@ -150,7 +150,8 @@ def _tail_parts(
     space = question.context[len(_cut(question)[0]) :]
     length, spaced = len(texts[tail, False]), texts[tail + space, False]
     endings = [tuple(texts[tail + space + ending, False][length:]) for ending in question.continuations]
-    return [(tuple(context), ending, common(ending, tuple(spaced[length:]))) for ending in endings]
+    head = tuple(context)
+    return [(head, ending, common(ending, tuple(spaced[length:]))) for ending in endings]
 
 
 def _agree(questions: Sequence[Question], found: Sequence[Sequence[Part]], encode: Encode) -> bool:

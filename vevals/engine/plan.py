@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vevals.engine.trie import MIXED, Node, Tokens, Trie, common, walk
 
@@ -140,8 +140,12 @@ class Group:
     rows: list[Row] = field(default_factory=list)
 
 
-def plan(trie: Trie, shape: Shape) -> list[Group]:
-    """Every token of the trie in some row, every edge read exactly once. Source: the design's rule for sharing, 4.3."""
+def plan(trie: Trie, shape: Shape) -> Iterator[Group]:
+    """Every token of the trie in some row, every edge read exactly once.
+
+    A prefix is worth a call of its own where repeating it in front of every row would cost more than that call. Rows
+    are made as the groups are taken, since rows of a whole run can be large.
+    """
     trie.measure()
     groups = [Group(None, ())]
     waiting: list[tuple[Node, tuple[Node, ...], int]] = [(trie.root, (), 0)]
@@ -160,7 +164,8 @@ def plan(trie: Trie, shape: Shape) -> list[Group]:
     for group in groups:
         group.run = _row([(group.nodes[:-1], group.nodes[-1])], seen, alone=True) if group.nodes else None
         group.rows = [_row(items, seen) for items in _packed(group.items, shape)]
-    return groups
+        yield replace(group)
+        group.items, group.run, group.rows = [], None, []
 
 
 def _whole(node: Node, lead: tuple[Node, ...], shape: Shape) -> bool:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vevals.engine.network import Level, Network, attempt, padded
 from vevals.engine.pairs import Pair
-from vevals.engine.plan import Group, Limits, Row, Shape, Work, batches, plan
+from vevals.engine.plan import Limits, Row, Shape, Work, batches, plan
 from vevals.engine.trie import Trie
 
 if TYPE_CHECKING:
     import torch
 
 SHAPES = {Level.L0: Shape(False, False), Level.L1: Shape(False, True), Level.L2: Shape(True, True)}
+ROWS_AT_ONCE = 5000
 RUN_ROWS = 4
 """A prefix longer than this many times the capacity is read in parts."""
 
@@ -62,13 +63,19 @@ def likelihoods(
 def _scored(
     network: Network, pairs: Sequence[Pair], indices: Sequence[int], budget: int, shape: Shape
 ) -> Generator[tuple[int, Likelihood | None], None, list[int]]:
-    """Likelihoods under one shape; returns the indices of pairs that did not fit into memory."""
+    """Likelihoods under one shape; returns the indices of pairs that did not fit into memory.
+
+    Where nothing is shared there is a row for each pair: they are laid out so many at a time.
+    """
     failed = []
-    for place, found in _Scoring(network, [pairs[index] for index in indices], budget, shape).results():
-        if found is None:
-            failed.append(indices[place])
-        else:
-            yield indices[place], found
+    step = max(1, len(indices)) if shape.prefixes else ROWS_AT_ONCE
+    for start in range(0, len(indices), step):
+        part = indices[start : start + step]
+        for place, found in Scoring(network, [pairs[index] for index in part], budget, shape).results():
+            if found is None:
+                failed.append(part[place])
+            else:
+                yield part[place], found
     return failed
 
 
@@ -76,7 +83,7 @@ def _length(pair: Pair) -> int:
     return len(pair[0]) + len(pair[1]) - 1
 
 
-class _Scoring:
+class Scoring:
     """Pairs being scored under one shape: their trie, and what has been read so far."""
 
     def __init__(self, network: Network, pairs: Sequence[Pair], budget: int, shape: Shape) -> None:
@@ -99,31 +106,34 @@ class _Scoring:
         self._values = [0.0] * self._trie.edges
         self._best = [False] * self._trie.edges
         self._seconds = [0.0] * self._trie.edges
+        self._debt = 0.0
 
     def results(self) -> Iterator[tuple[int, Likelihood | None]]:
-        """By index of the pairs given, each once."""
-        groups = plan(self._trie, self._shape) if self._indices else []
-        prefixes: dict[int, Any] = {}
+        """By index of the pairs given, each once; None for one that needs a pass that did not fit into memory."""
+        path: list[tuple[int, Any]] = []
         lost: set[int] = set()
-        for number, group in enumerate(groups):
-            prefixes = {index: prefix for index, prefix in prefixes.items() if index in _ancestors(groups, number)}
-            before = prefixes.get(-1 if group.parent is None else group.parent)
+        for number, group in enumerate(plan(self._trie, self._shape) if self._indices else ()):
+            while path and path[-1][0] != group.parent:
+                path.pop()
+            rows = [group.run, *group.rows] if group.run else group.rows
             if group.parent in lost:
                 lost.add(number)
-                yield from self._lose([*([group.run] if group.run else []), *group.rows])
+                yield from self._lose(rows)
                 continue
-            prefix = before
+            prefix = path[-1][1] if path else None
             if group.run is not None:
                 started = time.perf_counter()
-                found = attempt(partial(read_prefix, self._network, before, group.run, self._shape))
+                found = attempt(partial(read_prefix, self._network, prefix, group.run, self._shape))
                 if found is None:
                     lost.add(number)
-                    yield from self._lose([group.run, *group.rows])
+                    yield from self._lose(rows)
                     continue
                 prefix, readings = found
+                del found
                 yield from self._land(readings, time.perf_counter() - started)
-            prefixes[number] = prefix
+            path.append((number, prefix))
             yield from self._rows(prefix, group.rows)
+            del prefix
 
     def _rows(self, prefix: Any, rows: Sequence[Row]) -> Iterator[tuple[int, Likelihood | None]]:
         lengths = [len(row.tokens) for row in rows]
@@ -133,23 +143,30 @@ class _Scoring:
             found = attempt(partial(read, self._network, prefix, [rows[index] for index in batch]))
             if found is not None:
                 yield from self._land(found, time.perf_counter() - started)
-            elif (hopeless := work.failed(batch)) is not None:
+                continue
+            if (hopeless := work.failed(batch)) is not None:
                 yield from self._lose([rows[hopeless]])
+            else:  # later groups begin with what fitted here
+                size = len(batch) * max(lengths[index] for index in batch)
+                self._limits = replace(self._limits, budget_tokens=max(1, size // 2))
 
-    def _land(self, readings: Iterable[Reading], seconds: float) -> Iterator[tuple[int, Likelihood | None]]:
-        readings = list(readings)
+    def _land(self, readings: Sequence[Reading], seconds: float) -> Iterator[tuple[int, Likelihood | None]]:
+        """Note what was read. Time in which nothing was read is that of what comes next."""
+        self._debt += seconds
+        if readings:
+            share, self._debt = self._debt / len(readings), 0.0
         for edge, value, best in readings:
             self._values[edge], self._best[edge] = value, best
-            self._seconds[edge] = seconds / len(readings) / len(self._users[edge])
+            self._seconds[edge] = share / len(self._users[edge])
         for edge, _, _ in readings:
             for number in self._users[edge]:
                 self._open[number] -= 1
                 if not self._open[number]:
-                    yield from self._give(number, self._likelihood(self._edges[number]))
+                    yield from self._give(number, self._likelihood(number))
 
-    def _likelihood(self, edges: Sequence[int]) -> Likelihood:
-        values, best = self._values, self._best
-        seconds = sum(self._seconds[edge] for edge in edges)
+    def _likelihood(self, number: int) -> Likelihood:
+        edges, values, best = self._edges[number], self._values, self._best
+        seconds = sum(self._seconds[edge] for edge in edges) / len(self._indices[number])
         return Likelihood(sum(values[edge] for edge in edges), all(best[edge] for edge in edges), seconds)
 
     def _lose(self, rows: Sequence[Row]) -> Iterator[tuple[int, Likelihood | None]]:
@@ -164,15 +181,6 @@ class _Scoring:
     def _give(self, number: int, found: Likelihood | None) -> Iterator[tuple[int, Likelihood | None]]:
         for index in self._indices[number]:
             yield index, found
-
-
-def _ancestors(groups: Sequence[Group], number: int) -> set[int]:
-    found: set[int] = set()
-    parent = groups[number].parent
-    while parent is not None:
-        found.add(parent)
-        parent = groups[parent].parent
-    return found
 
 
 def read_prefix(network: Network, before: Any, run: Row, shape: Shape) -> tuple[Any, list[Reading]]:

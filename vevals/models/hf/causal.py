@@ -24,8 +24,8 @@ from vevals.types import ErrorKind, Request, Response
 SCORE_TOKENS = {"cpu": 512, "cuda": 16384}
 """Tokens in a forward pass that scores. On a CPU more than a few hundred bring no speed."""
 GENERATE_TOKENS = {"cpu": 4096, "cuda": 16384}
-SLAB_CHARACTERS = 200_000_000
-"""Contexts and choices are encoded together, as long as their texts take no more memory than this."""
+SLAB_CHARACTERS = 20_000_000
+"""Contexts x choices that are encoded in one call; the tokenizer takes about 25 bytes of memory for each character."""
 TAIL_WORDS = (3, 6, 10, 16)
 """How many words before the end of a context its tokens may be cut, the first that fits."""
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\u3000-\u303f]")
@@ -70,7 +70,7 @@ class CausalModel(LocalModel):
         opened = self._open()
         texts: list[tuple[Request, Tokens]] = []
         for request, tokens in zip(requests, _whole_texts(requests, opened), strict=True):
-            if opened.prefix is None or not "".join(request.prompts):
+            if opened.prefix is None or not tokens or not "".join(request.prompts):
                 what = "the text is empty" if opened.prefix is not None else "the tokenizer has no token to begin with"
                 yield failed(request, ErrorKind.bad_request, f"{what}; nothing can be scored")
             else:
@@ -205,7 +205,7 @@ class _Asked:
 
 def _delimiter(context: str, choice: str) -> str:
     """A space between plain text and a choice, where the language and the text call for one."""
-    return "" if not context or context[-1].isspace() or _CJK.match(choice) else " "
+    return "" if not context or context[-1].isspace() or choice[0].isspace() or _CJK.match(choice) else " "
 
 
 def _slabs(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
@@ -222,13 +222,15 @@ def _slabs(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
 
 
 def _cuts(opened: Loaded) -> Cuts | None:
-    """Where words begin for the tokenizer, if it says so: it must split a text as it stands, from left to right."""
+    """Where words begin for the tokenizer, if it says so; nowhere in a text that it would normalise first."""
     backend = getattr(opened.tokenizer, "backend_tokenizer", None)
     splitter = getattr(backend, "pre_tokenizer", None)
-    if backend is None or splitter is None or backend.normalizer is not None:
+    if backend is None or splitter is None:
         return None
 
     def starts(text: str) -> list[int]:
+        if backend.normalizer is not None and backend.normalizer.normalize_str(text) != text:
+            return []
         words = splitter.pre_tokenize_str(text)
         return [words[-count][1][0] for count in TAIL_WORDS if count < len(words)]
 

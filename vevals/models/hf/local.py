@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from vevals.engine import files
 from vevals.engine.gguf import CONVERTER, converted
 from vevals.engine.load import Loaded, Order, loaded, on_gpu, read_tokenizer
+from vevals.engine.network import Network
 from vevals.errors import ModelError
 from vevals.models.hf.settings import Settings
 
@@ -114,8 +115,14 @@ class LocalModel:
         if self._opened is None:
             self._opened = loaded(self._order, self._own_template)
             if self._settings.max_length:
-                self._opened.network.max_length = int(self._settings.max_length)
+                self._limit(self._opened.network, int(self._settings.max_length))
         return self._opened
+
+    def _limit(self, network: Network, wanted: int) -> None:
+        if 0 < network.stated_length < wanted:
+            most = f"its config allows {network.stated_length} tokens"
+            raise ModelError(f"'{self.name}': max_length is {wanted}, but {most}; give no more, or leave it out")
+        network.max_length = wanted
 
     @property
     def _order(self) -> Order:
