@@ -18,7 +18,7 @@ from vevals.check import problems
 from vevals.errors import BenchmarkError, ModelError
 from vevals.models import load_model
 from vevals.rescore import rescore
-from vevals.runner import Result, Silent, Slice, at_temperature, run, seed_of
+from vevals.runner import Result, Silent, Slice, at_temperature, run, seed_of, with_answer
 from vevals.store import Store
 from vevals.types import ErrorKind, FinishReason, Outcome, Request, Response
 
@@ -72,6 +72,22 @@ def test_right_answers_score_one_whatever_order_they_come_in(capitals: Benchmark
     result = run(capitals, Scripted(LETTERS), store)
     assert score(result) == score(result, "macro_f1") == (1.0, 24, 24)
     assert result.outcomes["accuracy"] == {Outcome.scored: 24}
+
+
+def test_only_a_classifier_is_read_by_its_numbers(capitals: Benchmark) -> None:
+    sample = capitals.samples[0]
+    response = Response(sample.id, text="B", logprobs=(-3.0, -2.0, -0.1))
+    assert with_answer(capitals, sample, response, labelled=False).answer == sample.choices[1]
+    assert with_answer(capitals, sample, response, labelled=True).answer == capitals.labels[2]
+
+
+@pytest.mark.parametrize("given", ["''", "['{{ input }}', ' ']"])
+def test_a_text_to_classify_is_not_empty(tmp_path: Path, given: str) -> None:
+    folder = write_benchmark(tmp_path / "b")
+    file = folder / "benchmark.yaml"
+    file.write_text(file.read_text(encoding="utf-8") + f"\nclassify: {given}\n", encoding="utf-8")
+    with pytest.raises(BenchmarkError, match="write the text that a classifier is shown: a template is empty"):
+        load(folder, "test/capitals")
 
 
 def test_the_same_run_again_asks_nothing(capitals: Benchmark, store: Store) -> None:

@@ -85,9 +85,9 @@ def _parent(store: Store, run: RunRow, benchmark: Benchmark) -> str:
 
 def _fill(store: Store, fresh: RunRow, run: RunRow, benchmark: Benchmark, replies: Mapping[Place, Response]) -> None:
     samples = {sample.id: sample for sample in benchmark.samples}
-    numbers = store.numbers(fresh)
+    numbers, labelled = store.numbers(fresh), _labelled(store, run)
     rows = {
-        place: ((numbers[reply.id], place[1]), _read_anew(benchmark, samples[reply.id], reply))
+        place: ((numbers[reply.id], place[1]), _read_anew(benchmark, samples[reply.id], reply, labelled))
         for place, reply in replies.items()
     }
     store.inherit(fresh, run, rows)
@@ -95,8 +95,14 @@ def _fill(store: Store, fresh: RunRow, run: RunRow, benchmark: Benchmark, replie
     score(store, fresh, benchmark, taken, seconds=0.0)
 
 
-def _read_anew(benchmark: Benchmark, sample: Sample, reply: Response) -> Response:
+def _labelled(store: Store, run: RunRow) -> bool:
+    """Whether a classifier was asked: a run asks all its questions in one way."""
+    first = next(store.samples(run, ""), None)
+    return first is not None and first["request"]["kind"] == "classify"
+
+
+def _read_anew(benchmark: Benchmark, sample: Sample, reply: Response, labelled: bool) -> Response:
     """The reply with the answer that the extractor finds now, also where the old one broke on it."""
     if reply.error_kind is ErrorKind.extractor:
         reply = replace(reply, error=None, error_kind=ErrorKind.none)
-    return reply if reply.failed else with_answer(benchmark, sample, replace(reply, answer=None))
+    return reply if reply.failed else with_answer(benchmark, sample, replace(reply, answer=None), labelled)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from vevals import provenance
 from vevals.benchmark import Benchmark, content_hash
 from vevals.canonical import canonical_json, sha256, sha256_hex
-from vevals.errors import BenchmarkError, ModelError
+from vevals.errors import BenchmarkError, MetricError, ModelError
 from vevals.metrics import Metric
 from vevals.models import Classifier, Described, Informed, Model, Roller, Scorer
 from vevals.statistics.estimates import Scale, estimate_mean, estimate_statistic
@@ -256,7 +256,27 @@ def ask_for(benchmark: Benchmark, model: Model, samples: Sequence[Sample], part:
         raise ModelError(f"{model.name} cannot score whole texts, which {benchmark.name} needs; use a local model")
     if isinstance(model, Informed):
         model.introduce(samples, [benchmark.ideal(sample) for sample in samples])
-    return {sample.id: (sample, benchmark.request(sample, seed_of(part.seed, sample.id))) for sample in samples}
+    asked = {sample.id: (sample, benchmark.request(sample, seed_of(part.seed, sample.id))) for sample in samples}
+    _check_prompts(benchmark, model, asked)
+    return asked
+
+
+def _check_prompts(benchmark: Benchmark, model: Model, asked: Asked) -> None:
+    """Refuse plain texts for a model that does not know them, and choices that a reference row cannot tell apart."""
+    knows = bool(getattr(model, "plain_prompts", False))
+    for sample, request in asked.values():
+        if request.prompts and not request.messages and not knows:
+            raise ModelError(
+                f"{model.name} does not read plain prompts, which {benchmark.name} asks with; use a local model, or an "
+                "option that asks in turns (apply_chat_template=true)"
+            )
+        count = len(sample.choices)  # behind them an lm-eval task may ask the same choices without their context
+        offered, prompts = set(request.choices[:count]), set(request.prompts[:count])
+        if isinstance(model, Informed) and len(offered) < count and len(prompts) > 1:
+            raise ModelError(
+                f"{model.name} knows choices by their text, and those of {benchmark.name} differ in their prompt only; "
+                "use a local model"
+            )
 
 
 def _check_labels(benchmark: Benchmark, model: Classifier) -> None:
@@ -383,17 +403,18 @@ def _land(
     no, repeat = place
     response = replace(response, id=task.samples[no].id)
     if not response.failed:
-        response = with_answer(task.benchmark, task.samples[no], response)
+        labelled = task.requests[place].kind == "classify"
+        response = with_answer(task.benchmark, task.samples[no], response, labelled)
     store.save(Answer(task.row.id, no, request_text(task.requests[place]), response, cache_key, repeat))
     watch.answered(response)
 
 
-def with_answer(benchmark: Benchmark, sample: Sample, response: Response) -> Response:
+def with_answer(benchmark: Benchmark, sample: Sample, response: Response, labelled: bool) -> Response:
     """The response with its answer; an extractor that breaks on it is our failure and keeps the reply.
 
-    Log-probabilities without tokens are those of a classifier's labels: there is no reply to be read.
+    ``labelled``: a classifier was asked, whose log-probabilities are those of labels: there is no reply to be read.
     """
-    if response.logprobs and not response.choice_tokens and not response.greedy:
+    if labelled:
         return replace(response, answer=benchmark.named(response.logprobs))
     try:
         return replace(response, answer=benchmark.extractor.answer(sample, response))
@@ -405,13 +426,25 @@ def with_answer(benchmark: Benchmark, sample: Sample, response: Response) -> Res
 def score(store: Store, row: RunRow, benchmark: Benchmark, samples: Mapping[int, Sample], seconds: float) -> None:
     """Judge the stored responses by every metric; scores, estimates and the finished state are one transaction."""
     stored = [(place, response) for place, response in store.responses(row.id) if place[0] in samples]
-    results = []
+    results: list[tuple[MetricRow, Sequence[tuple[Place, Scored]], Estimate]] = []
     for metric in benchmark.metrics:
         values = benchmark.outcome_values(metric)
         rows = [(place, metric.judge(samples[place[0]], response, values)) for place, response in stored]
-        estimate = estimated(metric, [scored for _, scored in rows], row.total, row.repeats)
+        scored = [one for _, one in rows]
+        try:
+            estimate = estimated(metric, scored, row.total, row.repeats)
+        except MetricError as error:
+            if not results:
+                raise
+            estimate = _failed(scored, row.total, error)
         results.append((metric_row(metric), rows, estimate))
     store.finish(row.id, results, seconds)
+
+
+def _failed(rows: Sequence[Scored], total: int, error: MetricError) -> Estimate:
+    """Of a metric that is not the score: it has no value, and its method says why."""
+    valued = sum(row.value is not None for row in rows)
+    return Estimate(math.nan, math.nan, math.nan, valued, total, str(error))
 
 
 def estimated(metric: Metric, rows: Sequence[Scored], total: int, repeats: int = 1) -> Estimate:

@@ -301,6 +301,11 @@ def _statistic(store: Store, run: RunRow, info: MetricRow, metric: Metric, ids: 
     @cache
     def prepared() -> tuple[Callable[[Rows], float], Callable[[Rows], Rows]]:
         if metric.source_hash != info.source_hash:
+            if not metric.source_hash:
+                raise StoreError(
+                    f"the metric {info.name} is aggregated by code of its task, which is not here; "
+                    "leave it out with --metric"
+                )
             key = run.key[:SHOWN_DIGITS]
             raise StoreError(f"the metric {info.name} was changed since run {key}; 'vevals rescore' scores it anew")
         scored, members = _scored_rows(store, run, info.name, ids)

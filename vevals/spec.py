@@ -114,6 +114,8 @@ class Spec(Strict):
     def _text_or_pair(cls, given: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
         if isinstance(given, tuple) and len(given) not in (1, 2):
             raise ValueError(f"give one template, or a list of two (a text and its pair), not {len(given)}")
+        if given is not None and not all(one.strip() for one in ((given,) if isinstance(given, str) else given)):
+            raise ValueError("write the text that a classifier is shown: a template is empty")
         return given
 
     @property

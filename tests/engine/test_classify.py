@@ -206,5 +206,38 @@ def test_too_little_memory_for_the_trial_is_no_end():
         assert one.logprobs == pytest.approx(alone(model, ROWS[number]).log_softmax(-1).tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("stated", [-1, 16])
+def test_rows_of_one_length_as_long_as_can_be_still_try_padding(stated):
+    """XLNet's last tokens change with what is padded before it decides."""
+    model = build("xlnet")
+    read = heads(model)
+    read.network.max_length = stated
+    rows = [coded(number, 16) for number in range(3)]
+    dict(verdicts(read, rows, 256))
+    assert read.reading is Reading.alone
+    later = [coded(number, count) for number, count in enumerate((5, 9))]
+    for number, found in verdicts(read, later, 256):
+        assert found.logprobs == pytest.approx(alone(model, later[number]).log_softmax(-1).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reading"), [("bert", Reading.padded), ("bart", Reading.padded), ("llama", Reading.end)]
+)
+def test_the_longest_rows_alone_settle_as_any_others_do(kind, reading):
+    model = build(kind)
+    read = heads(model)
+    read.network.max_length = 16
+    dict(verdicts(read, [coded(number, 16) for number in range(3)], 256))
+    assert read.reading is reading
+
+
+def test_rows_too_short_to_learn_from_settle_nothing():
+    read = heads(build("bert"))
+    assert len(dict(verdicts(read, [Coded((5, 2)), Coded((6, 2)), Coded((7,))], 64))) == 3
+    assert read.reading is None
+    dict(verdicts(read, ROWS, 64))
+    assert read.reading is Reading.padded
+
+
 def test_no_rows_give_no_verdicts():
     assert dict(verdicts(heads(build("bert")), [], 64)) == {}

@@ -12,6 +12,7 @@ from evidences import HEAD, answers, column, evidence, judged, margin, pair_of, 
 
 from vevals.gate.decide import Context, decide
 from vevals.gate.questions import Setting
+from vevals.gate.terms import Limit
 from vevals.gate.verdict import State, digest_of, from_json
 from vevals.prices import Price, Prices
 
@@ -376,6 +377,25 @@ def test_an_unchanged_release_passes_set_scores_and_ratios() -> None:
     assert judged(policy(check % 0.01), *same).state is State.INCONCLUSIVE
     tokens = "- {id: t, select: {metric: output_tokens.mean}, max_increase: 0.1}"
     assert judged(policy(tokens), *same).state is State.PASS
+
+
+def test_a_score_of_the_whole_set_without_bounds_is_no_mean_of_its_rows() -> None:
+    logs = np.linspace(-6.0, -3.0, 200)
+
+    def perplexity(rows: np.ndarray) -> float:  # type: ignore[type-arg]
+        return math.exp(-float(logs[rows].mean()))
+
+    one = column(np.exp(-logs), name="perplexity", worst=math.inf, best=1.0, binary=False)
+    side = runs(evidence(replace(one, statistic=perplexity)))
+    check = "- {id: p, select: {metric: perplexity}, %s}"
+    (instance,) = judged(policy(check % "at_most: 120"), side).instances
+    assert instance.estimate == pytest.approx(math.exp(4.5))
+    assert instance.state is State.PASS
+    rules = policy(check % "at_most: 120")
+    grown = replace(rules, checks=(replace(rules.checks[0], limits=(Limit("max_increase", 0.1),)),))
+    (instance,) = judged(grown, side, side).instances
+    assert instance.state is State.INVALID
+    assert instance.reason == "perplexity is a score of the whole set: use at_least or at_most"
 
 
 def test_draws_of_another_order_cannot_be_looked_at_again_and_again() -> None:

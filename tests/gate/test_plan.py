@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from evidences import margin, policy
 
+from vevals.cli.gate import _check_tasks
+from vevals.errors import PolicyError
 from vevals.gate.plan import Forecast, Plan, Subject, forecast, plan
 
 FLOOR = "- {id: floor, select: {metric: score}, at_least: %s, min_samples: 10}"
@@ -86,6 +88,13 @@ def test_a_plan_without_blocking_checks_is_vacuous_and_one_out_of_reach_is_told(
     assert plan([subject(margin(0.03, "warn"), 1000)]).exit_code == 4
     assert eight(50).exit_code == 3
     assert plan([replace(subject(margin(), None), problem="gone")]).exit_code == 3
+
+
+def test_a_plan_for_lm_eval_tasks_wants_them_named() -> None:
+    rules = policy("- {id: floor, select: {benchmark: 'lm-eval:arc_*'}, at_least: 0.5}")
+    with pytest.raises(PolicyError, match=r"selects lm-eval:arc_\*, and plan does not know lm-eval's tasks by itself"):
+        _check_tasks(rules, ("code/*",))
+    _check_tasks(rules, ("lm-eval:arc_easy",))
 
 
 def test_a_ceiling_on_money_is_no_rate() -> None:

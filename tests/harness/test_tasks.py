@@ -13,17 +13,18 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 pytest.importorskip("lm_eval")
 
+from vevals import runsets
 from vevals.api import load_benchmark
-from vevals.errors import BenchmarkError, DataAbsent, MetricError, ModelError, VevalsError
+from vevals.errors import BenchmarkError, DataAbsent, MetricError, ModelError, StoreError, VevalsError
 from vevals.harness import metrics, tasks
-from vevals.harness.benchmark import TaskBenchmark, load
+from vevals.harness.benchmark import TaskBenchmark, _named, load
 from vevals.harness.requests import options_of
 from vevals.models import load_model
 from vevals.registry import open_registry
@@ -34,6 +35,7 @@ from vevals.types import ErrorKind, FinishReason, Options, Outcome, Request, Res
 
 FOLDER = Path(__file__).parent / "lm_eval_tasks"
 INCLUDE = (Path(),)
+THINGS = ("lm-eval:vevals_things", "lm-eval:vevals_trusting")
 NAMES = ("things", "blanks", "endings", "prose", "sums", "judged")
 
 
@@ -67,6 +69,7 @@ def task(name: str, options: str = "") -> TaskBenchmark:
 class Scripted:
     """A model that gives every request the same reply, and remembers what it was asked."""
 
+    plain_prompts: ClassVar[bool] = True
     text: str = ""
     logprob: float = -1.0
     name: str = "scripted"
@@ -154,10 +157,15 @@ def test_what_cannot_be_run_is_refused_in_one_sentence(name: str, sentence: str)
     assert isinstance(caught.value, DataAbsent) == (name == "vevals_remote")
 
 
+def test_a_pattern_is_not_refused_for_a_group_that_it_also_matches() -> None:
+    assert tasks.names("lm-eval:vevals_*ing*", INCLUDE) == ["lm-eval:vevals_endings", *THINGS]
+    with pytest.raises(BenchmarkError, match="changes the settings"):
+        tasks.names("lm-eval:vevals_chang*", INCLUDE)
+
+
 def test_too_few_examples_and_a_missing_folder_are_told() -> None:
-    benchmark = task("sums", "?num_fewshot=9")
-    with pytest.raises(BenchmarkError, match=r"vevals_sums\?num_fewshot=9: document 0: AssertionError"):
-        benchmark.request(benchmark.samples[0])
+    with pytest.raises(BenchmarkError, match="asks for 9 worked examples, but there are 2; lower num_fewshot"):
+        task("sums", "?num_fewshot=9")
     with pytest.raises(BenchmarkError, match="nowhere: there is no such folder of lm-eval YAML files"):
         load("lm-eval:vevals_sums", (Path("nowhere"),))
 
@@ -295,6 +303,16 @@ def test_a_change_shows_in_the_part_of_the_fingerprint_that_it_is_of(
     assert before.fingerprint != after.fingerprint
 
 
+def test_code_beside_the_code_of_a_task_is_part_of_its_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copied(tmp_path / "copy", monkeypatch)
+    (folder / "judging").mkdir()
+    found = []
+    for text in ("LEAST = 1\n", "LEAST = 2\n"):
+        (folder / "judging" / "limits.py").write_text(text)
+        found.append(task("judged").parts)
+    assert {part for part in found[0] if found[0][part] != found[1][part]} == {"scorer"}
+
+
 # -- runs ----------------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +326,39 @@ def test_a_model_that_knows_the_answers_earns_full_marks(store: Store) -> None:
         "lm-eval:exact_match/first-number",
         "lm-eval:exact_match/whole",
     ]
+
+
+def test_a_guess_of_the_only_ending_that_is_offered_is_no_gift(store: Store) -> None:
+    assert dict(run(task("endings"), load_model("fake:random"), store).estimates)["lm-eval:acc"].value < 0.2
+
+
+def test_a_reference_row_cannot_tell_choices_apart_that_have_one_text(store: Store) -> None:
+    with pytest.raises(ModelError, match="differ in their prompt only"):
+        run(task("blanks"), load_model("fake:oracle"), store)
+
+
+def test_a_model_that_does_not_know_plain_prompts_is_told_so_before_it_is_asked(store: Store) -> None:
+    class Talker(Scripted):
+        plain_prompts: ClassVar[bool] = False
+
+    talker = Talker(text="3")
+    with pytest.raises(ModelError, match="scripted does not read plain prompts, which lm-eval:vevals_sums asks with"):
+        run(task("sums"), talker, store)
+    assert talker.asked == []
+    run(task("sums", "?apply_chat_template=true&num_fewshot=0"), talker, store)
+
+
+def test_a_secondary_aggregation_that_fails_does_not_end_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(doc: Any, results: Any) -> dict[str, Any]:
+        return {"letters": len(results[0]), "spread": (1, "one"), "bleu": ("a", results[0])}
+
+    benchmark = task("judged")
+    monkeypatch.setattr(benchmark.task.config, "process_results", judge)
+    found = dict(run(benchmark, Scripted(text="abc"), store).estimates)
+    assert found["lm-eval:letters"].value == 3
+    assert math.isnan(found["lm-eval:spread"].value)
+    assert "lm-eval:spread: its aggregation judges:spread fails: TypeError" in found["lm-eval:spread"].method
+    assert found["lm-eval:bleu"].value == 0
 
 
 def test_a_run_that_was_stopped_half_way_asks_only_the_rest(store: Store) -> None:
@@ -410,6 +461,39 @@ def test_several_references_of_a_text_are_all_used() -> None:
     assert over(np.arange(2)) == pytest.approx(get_aggregation("bleu")(items), rel=1e-9)
 
 
+def test_references_that_not_every_document_has_are_left_out() -> None:
+    from lm_eval.api.registry import get_aggregation
+
+    items = [
+        [["a cat sat on the mat", "the cat sat"], ["the cat sat on a mat today"]],
+        [["one two three four"], ["two"]],
+    ]
+    assert metrics.KNOWN["bleu"].prepare(items)(np.arange(2)) == pytest.approx(get_aggregation("bleu")(items), rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [(1, -1), (2, 1), (True, False), (0, 0)])
+def test_f1_is_of_the_class_1_whatever_the_other_is(classes: tuple[int, int]) -> None:
+    from lm_eval.api.registry import get_aggregation
+
+    items = [(classes[row % 2], classes[row % 3 % 2]) for row in range(20)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = float(get_aggregation("f1")(items))
+    assert metrics.KNOWN["f1"].prepare(items)(np.arange(20)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("classes", [(0, 2), (0, 1, 2)])
+def test_f1_of_other_classes_is_refused(classes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="f1 is of 1 and one other class"):
+        metrics.KNOWN["f1"].prepare([(one, one) for one in classes])
+
+
+def test_a_boolean_target_is_the_number_of_a_choice() -> None:
+    assert _named(True, ("no", "yes")) == "yes"
+    assert _named(False, ("no", "yes")) == "no"
+    assert _named(True, ()) == "True"
+
+
 def test_a_stored_metric_is_found_again_by_its_name_and_options(store: Store) -> None:
     result = run(task("endings"), Scripted(logprob=-2.0), store)
     for info in store.metrics_of(result.run.id):
@@ -432,6 +516,10 @@ def test_a_tasks_own_aggregation_counts_as_changed_where_it_is_not(store: Store)
     assert json.loads(info.options)["aggregation"] == "judges:spread"
     assert metrics.get(info.name, json.loads(info.options)).source_hash != info.source_hash
     assert (infos["lm-eval:letters"].worst, infos["lm-eval:letters"].best) == (math.inf, -math.inf)
+    statistic = runsets.evidence_of(store, store.run(result.run.key)).columns["lm-eval:spread"].statistic
+    assert statistic is not None
+    with pytest.raises(StoreError, match="aggregated by code of its task, which is not here; leave it out with --metr"):
+        statistic(np.arange(3))
 
 
 def test_a_reply_that_the_task_cannot_judge_is_unjudgeable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

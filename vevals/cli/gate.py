@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vevals.cli.options import Db, Folders, Json
+from vevals.cli.options import Db, Folders, IncludePath, Json
 
+if TYPE_CHECKING:
+    from vevals.gate.terms import Policy
+
+LM_EVAL = "lm-eval:"
 app = typer.Typer(
     no_args_is_help=True,
     help="Decide whether a candidate is no worse than its baseline. Exit codes: 0 pass, 1 fail, 2 wrong usage or "
@@ -69,6 +74,7 @@ def run(
     ] = False,
     db: Db = None,
     benchmarks: Folders = None,
+    include_path: IncludePath = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the verdict.")] = False,
 ) -> None:
     """Run what is missing, then judge.
@@ -84,7 +90,9 @@ def run(
 
     loaded = load_policy(policy)
     folders = tuple(benchmarks or ())
-    wanted = extend.Plan(open_registry(folders), suite, tuple(benchmark or ()), draw, accept_license, folders)
+    wanted = extend.Plan(
+        open_registry(folders, include_path or []), suite, tuple(benchmark or ()), draw, accept_license, folders
+    )
     with open_store(db) as store:
         checked = extend.run_and_judge(store, loaded, model, wanted, baseline, watcher(quiet))
         verdicts.write(store, checked, {"json": json_file}, 60_000)
@@ -118,12 +126,27 @@ def plan(
     source = planning.Source(
         pilot, against, samples, suite, tuple(benchmark or ()), db, folders=tuple(benchmarks or ())
     )
-    made = planning.plan_policy(load_policy(policy), source)
+    loaded = load_policy(policy)
+    if pilot is None:
+        _check_tasks(loaded, source.patterns)
+    made = planning.plan_policy(loaded, source)
     if json:
         output.print_json(verdicts.plan_record(made))
     else:
         verdicts.print_plan(made)
     raise typer.Exit(made.exit_code)
+
+
+def _check_tasks(policy: Policy, patterns: Sequence[str]) -> None:
+    """Refuse checks of lm-eval tasks that nobody named: they are too many to look through."""
+    from vevals.errors import PolicyError
+
+    wanted = [name for check in policy.checks for name in check.select.benchmark if name.startswith(LM_EVAL)]
+    if wanted and not any(name.startswith(LM_EVAL) for name in patterns):
+        raise PolicyError(
+            f"the policy selects {wanted[0]}, and plan does not know lm-eval's tasks by itself; name them with "
+            f"--benchmark {LM_EVAL}TASK, or learn from a run of them with --pilot"
+        )
 
 
 @app.command()

@@ -56,12 +56,20 @@ class Heads:
         """None until ``settle`` has tried."""
 
     def settle(self, rows: Sequence[Coded]) -> None:
-        """Take the fastest reading that gives two of ``rows``, padded, what the model gives each of them alone."""
-        if self.reading is not None:
+        """Take the fastest reading that gives two of ``rows``, padded, what the model gives each of them alone.
+
+        Rows of one length would try no padding where they are as long as a row can be: one of them is shortened. Rows
+        of two tokens or fewer teach nothing; what comes later is tried then.
+        """
+        if self.reading is not None or max(len(row.tokens) for row in rows) <= 2:
             return
         ordered = sorted(rows, key=lambda row: len(row.tokens))
         short = ordered[0]
-        tried = [next((row for row in ordered if len(row.tokens) > len(short.tokens)), short), short]
+        longer = next((row for row in ordered if len(row.tokens) > len(short.tokens)), None)
+        eos: Any = getattr(self.network.config, "eos_token_id", None)
+        tried = [short, _shortened(short, eos)] if longer is None else [longer, short]
+        if len(tried[0].tokens) == len(tried[1].tokens):  # nothing but end tokens: there is none to be left out
+            return
         alone = [self._plain([row], len(row.tokens))[0] for row in tried]
         agreeing = (reading for reading in (Reading.end, Reading.padded) if self._agrees(reading, tried, alone))
         self.reading = next(agreeing, Reading.alone)
@@ -69,7 +77,7 @@ class Heads:
     def _agrees(self, reading: Reading, rows: Sequence[Coded], alone: Sequence[torch.Tensor]) -> bool:
         width = max(len(row.tokens) for row in rows)
         try:
-            found = self._logits(reading, rows, max(width, min(width + 3, self.network.max_length)))
+            found = self._logits(reading, rows, self._widened(width, width + 3))
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
                 raise
@@ -86,11 +94,16 @@ class Heads:
 
         width = max(len(row.tokens) for row in rows)
         if len(rows) > 1 and self.network.device.type != "cpu":
-            width = min(-(-width // MULTIPLE) * MULTIPLE, max(width, self.network.max_length))
+            width = self._widened(width, -(-width // MULTIPLE) * MULTIPLE)
         logits = self._logits(self.reading or Reading.alone, rows, width)  # (B, L)
         found = torch.nn.functional.logsigmoid(logits) if self.several else logits.log_softmax(-1)
         values: list[list[float]] = found.tolist()
         return values
+
+    def _widened(self, width: int, wanted: int) -> int:
+        """``wanted`` (``width`` or more), as far as the model has positions; one that states 0 or less has any."""
+        limit = self.network.max_length
+        return max(width, min(wanted, limit)) if limit > 0 else wanted
 
     def _logits(self, reading: Reading, rows: Sequence[Coded], width: int) -> torch.Tensor:
         """Float32 logits (B, L) of rows that are padded to ``width``."""
@@ -120,6 +133,15 @@ class Heads:
         if rows[0].types:
             found["token_type_ids"] = tensor([[*row.types, *[0] * pad] for row, pad in pairs])
         return found
+
+
+def _shortened(row: Coded, eos: Any) -> Coded:
+    """The row without the first half of what stands between its ends; its end tokens stay, whose number can matter."""
+    last = len(row.tokens) - 1
+    kept = [
+        place for place, token in enumerate(row.tokens) if place in (0, last) or place > (last + 1) // 2 or token == eos
+    ]
+    return Coded(tuple(row.tokens[place] for place in kept), tuple(row.types[place] for place in kept if row.types))
 
 
 def _end(tokens: Tokens, pad: int | None) -> int:

@@ -221,12 +221,14 @@ def _bounded(case: _Case) -> Measured:
     if case.rules.method == "anytime" and (unbounded or column.statistic is not None):
         text = f"{column.name} has no anytime-valid bound: put this check into a policy with method: auto"
         return _undecidable(case, text)
+    if column.statistic is not None and case.limit.kind == "max_increase":
+        return Measured(None, invalid=f"{column.name} is a score of the whole set: use at_least or at_most")
     if case.limit.kind == "max_increase":
         return _increase(case)
-    if unbounded:
-        return _amount(case)
     if column.statistic is not None:
         return _set_level(case)
+    if unbounded:
+        return _amount(case)
     return _floor(case) if len(case.sides) == 1 else _difference(case)
 
 

@@ -271,10 +271,21 @@ def load(name: str, include: tuple[Path, ...] = ()) -> TaskBenchmark:
         wanted.full, opened.path.parent, _spec(wanted, opened.task, opened.tags), {}, wanted, opened.task
     )
     _ = draft.options
+    _check_shots(draft)
     chance = _chance(draft)
     made = replace(draft, spec=draft.spec.model_copy(update={"chance": chance}))
     made.__dict__.update(documents=draft.documents, samples=draft.samples)  # read once
     return made
+
+
+def _check_shots(benchmark: TaskBenchmark) -> None:
+    """Refuse more worked examples than there are rows to draw them from."""
+    sampler, wanted = getattr(benchmark.task, "sampler", None), benchmark._shots
+    rows = getattr(sampler, "df", None)
+    if wanted and rows is not None and 0 < len(rows) < wanted:
+        raise BenchmarkError(
+            f"{benchmark.name} asks for {wanted} worked examples, but there are {len(rows)}; lower num_fewshot"
+        )
 
 
 def _spec(wanted: TaskName, task: Any, tags: Sequence[str]) -> Spec:
@@ -360,8 +371,8 @@ def _choices(task: Any, doc: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _named(target: Any, choices: Sequence[str]) -> str:
-    """A target that is the number of a choice, as its text."""
-    inside = isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(choices)
+    """A target that is the number of a choice, as its text. To lm-eval true is the number 1."""
+    inside = isinstance(target, int) and 0 <= target < len(choices)
     return str(choices[target]) if inside else str(target)
 
 
@@ -391,12 +402,28 @@ def _plain(value: Any) -> Any:
 
 
 def _code(value: Any) -> list[str]:
-    """Name of a function or class, and SHA-256 (hex) of the file that it stands in."""
+    """Name of a function or class, and SHA-256 (hex) of the file that it stands in, or of all code beside a user's."""
     called = getattr(value, "__qualname__", type(value).__name__)
     if getattr(value, "__module__", "").startswith("lm_eval.api"):
         return [called]
     try:
-        text = Path(inspect.getfile(value)).read_bytes()
+        files = _files(Path(inspect.getfile(value)).resolve())
+        contents = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in files]
     except (OSError, TypeError):
-        text = called.encode()
-    return [called, hashlib.sha256(text).hexdigest()]
+        contents = [[called]]
+    return [called, contents[0][-1] if len(contents) == 1 else sha256_hex(contents)]
+
+
+def _files(file: Path) -> list[tuple[str, Path]]:
+    """The code that a function's file can call, by relative path: all below its folder, unless it is installed."""
+    import lm_eval
+
+    folder = file.parent
+    if "site-packages" in file.parts or file.is_relative_to(Path(lm_eval.__file__).resolve().parent):
+        return [(file.name, file)]
+    found = {path.relative_to(folder): path for path in (file, *folder.rglob("*.py"))}
+    return [
+        (name.as_posix(), path)
+        for name, path in sorted(found.items())
+        if not any(part.startswith(".") or part == "site-packages" for part in name.parts)
+    ]

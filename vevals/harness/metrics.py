@@ -100,11 +100,12 @@ def _table(items: Items) -> tuple[NDArray[np.intp], NDArray[np.intp], list[Any]]
 
 
 def _f1(items: Items) -> Prepared:
-    """F1 of the class 1 among 0 and 1, 0 where it does not occur; other classes are an error, as in lm-eval."""
-    gold, given = (np.array([int(item[side]) for item in items]) for side in (0, 1))
-    strange = set(np.unique(np.concatenate((gold, given))).tolist()) - {0, 1}
-    if strange:
-        raise ValueError(f"f1 is of the classes 0 and 1; there is {min(strange)}")
+    """F1 of the class 1, 0 where it does not occur; more than two classes, or two without it, are lm-eval's error."""
+    both = [[int(item[side]) for item in items] for side in (0, 1)]
+    classes = sorted({*both[0], *both[1]})
+    if len(classes) > 2 or (len(classes) == 2 and 1 not in classes):
+        raise ValueError(f"f1 is of 1 and one other class; there are {', '.join(map(str, classes[:5]))}")
+    gold, given = (np.array(side) == 1 for side in both)
 
     def over(indices: NDArray[np.intp]) -> float:
         right, wanted, found = gold[indices], gold[indices].sum(), given[indices].sum()
@@ -135,8 +136,7 @@ def _corpus(kind: str, **settings: Any) -> Callable[[Items], Prepared]:
 
         made = getattr(metrics, kind)(**settings)
         wanted, given = [_texts(item[0]) for item in items], [_texts(item[1])[0] for item in items]
-        width = max(map(len, wanted))
-        streams = [[one[at] if at < len(one) else None for one in wanted] for at in range(width)]
+        streams = [list(column) for column in zip(*wanted, strict=False)]  # lm-eval: as many as every document has
         counts = np.array(made._extract_corpus_statistics(given, streams), dtype=float)
         return lambda indices: float(made._compute_score_from_stats(counts[indices].sum(axis=0).tolist()).score)
 

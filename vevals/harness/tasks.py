@@ -84,6 +84,8 @@ def parse(name: str) -> TaskName:
 def names(pattern: str, include: Folders = ()) -> list[str]:
     """The benchmarks that ``pattern`` stands for: a task, all tasks of a group or a tag, or names with ``*``.
 
+    Of names with ``*`` the tasks count; groups and tags that are called so only where no task is.
+
     ``include``: folders of further YAML files, which go before lm-eval's own.
 
     Raises:
@@ -95,6 +97,7 @@ def names(pattern: str, include: Folders = ()) -> list[str]:
         heads = sorted(name for name in _known(include) if fnmatchcase(name, wanted.task))
         if not heads:
             raise BenchmarkError(f"no lm-eval task is called '{wanted.task}'; 'lm-eval ls tasks' lists all")
+        heads = [name for name in heads if _entry(name, include).kind not in ("GROUP", "TAG")] or heads
     found = [task for head in heads for task in _expanded(head, include, ())]
     return [wanted.of(task).full for task in dict.fromkeys(found)]
 

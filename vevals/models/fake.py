@@ -54,6 +54,7 @@ class FakeModel:
     """A model without weights. Answers out of order on purpose: nothing may depend on the order."""
 
     answers_by_id: ClassVar[bool] = True
+    plain_prompts: ClassVar[bool] = True
     kind: str
     seconds: float = 0.0
     seed: int = 0
@@ -119,7 +120,7 @@ class FakeModel:
 
     def _random(self, request: Request) -> str:
         draw = self._draw(request)
-        if request.choices:
+        if len(set(request.choices)) > 1:  # the only choice is the right answer: that would be a gift
             return draw.choice(request.choices)
         own, others = self._place[request.id], len(self._ideals) - 1
         if not others:

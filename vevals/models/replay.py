@@ -37,6 +37,7 @@ class ReplayModel:
     """Answers a request with the text recorded under its id; one without a text is a failure, not an empty answer."""
 
     answers_by_id: ClassVar[bool] = True
+    plain_prompts: ClassVar[bool] = True
     name: str
     texts: Mapping[str, tuple[str, FinishReason]]
     path: str

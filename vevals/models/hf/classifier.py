@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vevals.engine.load import Loaded
 
 BUDGET_TOKENS = {"cpu": 1024, "cuda": 32768}
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SEVERAL = "multi_label_classification"
 
 
@@ -247,15 +246,14 @@ def matched(wanted: Sequence[str], own: Sequence[str]) -> tuple[int, ...] | None
     """Where each of ``wanted`` stands among ``own``, which may have more; None unless every one has a place of its own.
 
     Tried in this order, for all labels at once: the same text; the same without case, ``_``, ``-`` and spaces; the
-    same letters and digits; ``own`` are the letters A, B, ... that stand for as many choices.
+    same letters and digits. Never by position: in which order a benchmark has its choices says nothing of the model.
     """
     foldings: tuple[Callable[[str], str], ...] = (str, _folded, _characters)
     for folded in foldings:
         names, labels = [folded(label) for label in wanted], [folded(label) for label in own]
         if all(name and labels.count(name) == 1 and names.count(name) == 1 for name in names):
             return tuple(labels.index(name) for name in names)
-    letters = len(own) == len(wanted) and "".join(own) == LETTERS[: len(own)]
-    return tuple(range(len(wanted))) if letters else None
+    return None
 
 
 def _folded(label: str) -> str:

@@ -21,6 +21,7 @@ class LocalModel:
     """What every kind of local model shares. See ``vevals.models.Model`` for what the methods promise."""
 
     kind: ClassVar[files.Kind] = "causal"
+    plain_prompts: ClassVar[bool] = True
 
     def __init__(self, source: str, path: Path | None, settings: Settings) -> None:
         self.name = f"hf:{source}{settings.shown}"
@@ -119,7 +120,7 @@ class LocalModel:
         return self._opened
 
     def _limit(self, network: Network, wanted: int) -> None:
-        if 0 < network.stated_length < wanted:
+        if self.kind == "causal" and 0 < network.stated_length < wanted:
             most = f"its config allows {network.stated_length} tokens"
             raise ModelError(f"'{self.name}': max_length is {wanted}, but {most}; give no more, or leave it out")
         network.max_length = wanted

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vevals.engine.gguf import converted
 from vevals.engine.handout import bundles, job, least_cost
@@ -33,6 +33,8 @@ class ParallelModel:
     Workers are started at the first question and kept until ``close``, the end of this process, or a call that is not
     read to its end. One call at a time: a new one ends an older one that is still open.
     """
+
+    plain_prompts: ClassVar[bool] = True
 
     def __init__(self, front: LocalModel) -> None:
         self.name = front.name
