@@ -143,8 +143,9 @@ class Group:
 def plan(trie: Trie, shape: Shape) -> Iterator[Group]:
     """Every token of the trie in some row, every edge read exactly once.
 
-    A prefix is worth a call of its own where repeating it in front of every row would cost more than that call. Rows
-    are made as the groups are taken, since rows of a whole run can be large.
+    A prefix is worth a call of its own where repeating it in front of every row would cost more than that call. What
+    shares nothing with anything is a row by itself: it needs no mask of ours. Rows are made as the groups are taken,
+    since rows of a whole run can be large.
     """
     trie.measure()
     groups = [Group(None, ())]
@@ -163,7 +164,9 @@ def plan(trie: Trie, shape: Shape) -> Iterator[Group]:
     seen: set[int] = set()
     for group in groups:
         group.run = _row([(group.nodes[:-1], group.nodes[-1])], seen, alone=True) if group.nodes else None
-        group.rows = [_row(items, seen) for items in _packed(group.items, shape)]
+        alone = [item for item in group.items if not (group.nodes or item[0] or item[1].children)]
+        others = [item for item in group.items if group.nodes or item[0] or item[1].children]
+        group.rows = [_row(items, seen) for items in [*_packed(others, shape), *([item] for item in alone)]]
         yield replace(group)
         group.items, group.run, group.rows = [], None, []
 

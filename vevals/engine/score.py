@@ -137,7 +137,7 @@ class Scoring:
 
     def _rows(self, prefix: Any, rows: Sequence[Row]) -> Iterator[tuple[int, Likelihood | None]]:
         lengths = [len(row.tokens) for row in rows]
-        work = Work(batches(lengths, self._limits), lengths)
+        work = Work(self._batches(rows, lengths), lengths)
         for batch in work:
             started = time.perf_counter()
             found = attempt(partial(read, self._network, prefix, [rows[index] for index in batch]))
@@ -149,6 +149,13 @@ class Scoring:
             else:  # later groups begin with what fitted here
                 size = len(batch) * max(lengths[index] for index in batch)
                 self._limits = replace(self._limits, budget_tokens=max(1, size // 2))
+
+    def _batches(self, rows: Sequence[Row], lengths: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """Rows that branch apart from those that do not: these need no mask."""
+        for branches in (True, False):
+            chosen = [index for index, row in enumerate(rows) if row.branches is branches]
+            for batch in batches([lengths[index] for index in chosen], self._limits):
+                yield tuple(chosen[place] for place in batch)
 
     def _land(self, readings: Sequence[Reading], seconds: float) -> Iterator[tuple[int, Likelihood | None]]:
         """Note what was read. Time in which nothing was read is that of what comes next."""
