@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vevals.engine import files
-from vevals.engine.decode import Answer, Prompt, answers
+from vevals.engine.decode import Prompt, answers
 from vevals.engine.load import Loaded
 from vevals.engine.pairs import Cuts, Pair, Part, Question, encoded
 from vevals.engine.plan import Tokens
 from vevals.engine.rolling import rolling
 from vevals.engine.score import Likelihood, likelihoods
 from vevals.models.hf.local import LocalModel
-from vevals.models.hf.responses import failed, no_memory, too_long, wrong_options
+from vevals.models.hf.responses import answered, failed, no_memory, too_long, wrong_options
+from vevals.models.hf.texts import contexts, scored_contexts
 from vevals.types import ErrorKind, Request, Response
 
 SCORE_TOKENS = {"cpu": 512, "cuda": 16384}
@@ -47,7 +47,7 @@ class CausalModel(LocalModel):
                 prompts.append((request, prompt))
         budget = self._budget(opened, GENERATE_TOKENS)
         for index, answer in answers(opened.network, [prompt for _, prompt in prompts], opened.text, budget):
-            yield _answered(*prompts[index], answer)
+            yield answered(*prompts[index], answer)
 
     def loglikelihood(self, requests: Sequence[Request]) -> Iterator[Response]:
         opened = self._open()
@@ -94,25 +94,14 @@ class CausalModel(LocalModel):
     def _budget(self, opened: Loaded, defaults: Mapping[str, int]) -> int:
         return int(self._settings.batch_tokens or defaults.get(opened.network.device.type, 4096))
 
-    def _contexts(self, request: Request, opened: Loaded) -> list[tuple[str, bool]] | Response:
-        """The texts before the answer (one, or one a choice), and whether the tokenizer adds its special tokens."""
-        try:
-            texts = request.prompts or (opened.rendered(request.messages),)
-            "".join((*texts, *request.choices)).encode()
-        except Exception as error:  # a template may raise anything about the messages it is given
-            return failed(request, ErrorKind.bad_request, f"the prompt cannot be written: {files.one_line(error)}")
-        bos = opened.tokenizer.bos_token
-        plain = bool(request.prompts) or opened.template is None
-        return [(text, plain and not (bos and text.startswith(bos))) for text in texts]
-
     def _prompts(self, requests: Sequence[Request], opened: Loaded) -> Iterator[tuple[Request, Prompt | Response]]:
         texts: list[tuple[Request, str, bool]] = []
         for request in requests:
-            contexts = wrong_options(request) or self._contexts(request, opened)
-            if isinstance(contexts, Response):
-                yield request, contexts
+            found = wrong_options(request) or contexts(request, opened)
+            if isinstance(found, Response):
+                yield request, found
             else:
-                texts.append((request, *contexts[0]))
+                texts.append((request, *found[0]))
         for special in (True, False):
             chosen = [(request, text) for request, text, wanted in texts if wanted is special]
             ids = opened.encode([text for _, text in chosen], special) if chosen else []
@@ -148,20 +137,14 @@ class CausalModel(LocalModel):
 
     def _questions(self, request: Request, opened: Loaded) -> list[Question] | Response:
         """One question, or one for each choice where each has a prompt of its own."""
-        if not request.choices or not all(request.choices):
-            what = "an empty choice" if request.choices else "no choices"
-            return failed(request, ErrorKind.bad_request, f"the request has {what}; nothing can be scored")
-        contexts = self._contexts(request, opened)
-        if isinstance(contexts, Response):
-            return contexts
-        if len(contexts) not in (1, len(request.choices)):
-            wrong = f"{len(contexts)} prompts for {len(request.choices)} choices; give one, or one for each"
-            return failed(request, ErrorKind.bad_request, f"the request has {wrong}")
+        found = scored_contexts(request, opened)
+        if isinstance(found, Response):
+            return found
         joined = bool(request.prompts) or opened.template is not None
-        ends = [choice if joined else _delimiter(contexts[0][0], choice) + choice for choice in request.choices]
-        if len(contexts) == 1:
-            return [Question(contexts[0][0], tuple(ends), contexts[0][1])]
-        return [Question(text, (end,), special) for (text, special), end in zip(contexts, ends, strict=True)]
+        ends = [choice if joined else _delimiter(found[0][0], choice) + choice for choice in request.choices]
+        if len(found) == 1:
+            return [Question(found[0][0], tuple(ends), found[0][1])]
+        return [Question(text, (end,), special) for (text, special), end in zip(found, ends, strict=True)]
 
     def _fitted(self, request: Request, parts: Sequence[Part], limit: int) -> _Asked | Response:
         """Pairs that the model can read, cut on the left if that is asked for. As in lm-eval, each pair by itself."""
@@ -252,17 +235,4 @@ def _rolled(request: Request, tokens: Tokens, found: Likelihood | None) -> Respo
         greedy=(found.greedy,),
         input_tokens=len(tokens),
         seconds=found.seconds,
-    )
-
-
-def _answered(request: Request, prompt: Prompt, answer: Answer | None) -> Response:
-    if answer is None:
-        return no_memory(request)
-    return Response(
-        request.id,
-        text=answer.text,
-        input_tokens=len(prompt.tokens),
-        output_tokens=answer.tokens,
-        seconds=answer.seconds,
-        finish_reason=answer.finish,
     )

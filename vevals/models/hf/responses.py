@@ -1,10 +1,25 @@
-"""What a local model says of a request that it cannot serve: each failure in one sentence, as a Response."""
+"""Responses of local models: answers, and what is said of a request that cannot be served, in one sentence each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vevals.engine.writing import Answer, Prompt
 from vevals.types import ErrorKind, FinishReason, Request, Response
+
+
+def answered(request: Request, prompt: Prompt, answer: Answer | None) -> Response:
+    """A generated answer; None: it did not fit into memory."""
+    if answer is None:
+        return no_memory(request)
+    return Response(
+        request.id,
+        text=answer.text,
+        input_tokens=len(prompt.tokens),
+        output_tokens=answer.tokens,
+        seconds=answer.seconds,
+        finish_reason=answer.finish,
+    )
 
 
 def wrong_options(request: Request) -> Response | None:

@@ -14,15 +14,13 @@ from vevals.engine.load import Loaded
 from vevals.engine.score import Likelihood
 from vevals.engine.seq2seq import EncoderDecoder, Pair, answers, likelihoods
 from vevals.engine.trie import Tokens
-from vevals.engine.writing import Answer, Prompt
+from vevals.engine.writing import Prompt
 from vevals.models.hf.local import LocalModel
-from vevals.models.hf.responses import failed, no_memory, too_long, wrong_options
+from vevals.models.hf.responses import answered, failed, no_memory, too_long, wrong_options
+from vevals.models.hf.texts import Text, contexts, scored_contexts
 from vevals.types import ErrorKind, Request, Response
 
 BUDGET_TOKENS = {"cpu": 4096, "cuda": 32768}
-
-_Text = tuple[str, bool]
-"""A text, and whether the tokenizer adds its special tokens."""
 
 
 class Seq2SeqModel(LocalModel):
@@ -45,7 +43,7 @@ class Seq2SeqModel(LocalModel):
                 ends = opened.ends | {opened.specials[stop] for stop in request.options.stop if stop in opened.specials}
                 prompts.append((request, Prompt(source, request.options, ends, f"{request.seed}/{request.id}")))
         for index, answer in answers(pair, [prompt for _, prompt in prompts], opened.text, self._budget(opened)):
-            yield _answered(*prompts[index], answer)
+            yield answered(*prompts[index], answer)
 
     def loglikelihood(self, requests: Sequence[Request]) -> Iterator[Response]:
         opened = self._open()
@@ -78,13 +76,13 @@ class Seq2SeqModel(LocalModel):
 
     def _sources(self, requests: Sequence[Request], opened: Loaded) -> Iterator[tuple[Request, Tokens | Response]]:
         """What each request's prompt is as a source."""
-        wanted: list[tuple[Request, _Text]] = []
+        wanted: list[tuple[Request, Text]] = []
         for request in requests:
-            contexts = wrong_options(request) or self._no_room(request, opened) or _contexts(request, opened)
-            if isinstance(contexts, Response):
-                yield request, contexts
+            found = wrong_options(request) or self._no_room(request, opened) or contexts(request, opened)
+            if isinstance(found, Response):
+                yield request, found
             else:
-                wanted.append((request, contexts[0]))
+                wanted.append((request, found[0]))
         known = _encoded([text for _, text in wanted], opened)
         for request, text in wanted:
             yield request, self._fit(request, known[text] or _prefix(opened), opened)
@@ -103,7 +101,7 @@ class Seq2SeqModel(LocalModel):
         return tokens[-limit:]
 
     def _asked(self, requests: Sequence[Request], opened: Loaded) -> Iterator[_Asked | Response]:
-        wanted: list[tuple[Request, list[tuple[_Text, _Text]]]] = []
+        wanted: list[tuple[Request, list[tuple[Text, Text]]]] = []
         for request in requests:
             texts = _texts(request, opened)
             if isinstance(texts, Response):
@@ -156,42 +154,24 @@ class _Asked:
         )
 
 
-def _contexts(request: Request, opened: Loaded) -> list[_Text] | Response:
-    """The texts of the encoder: one, or one a choice."""
-    try:
-        texts = request.prompts or (opened.rendered(request.messages),)
-        "".join((*texts, *request.choices)).encode()
-    except Exception as error:  # a template may raise anything about the messages it is given
-        return failed(request, ErrorKind.bad_request, f"the prompt cannot be written: {files.one_line(error)}")
-    bos = opened.tokenizer.bos_token
-    plain = bool(request.prompts) or opened.template is None
-    return [(text, plain and not (bos and text.startswith(bos))) for text in texts]
-
-
-def _texts(request: Request, opened: Loaded) -> list[tuple[_Text, _Text]] | Response:
+def _texts(request: Request, opened: Loaded) -> list[tuple[Text, Text]] | Response:
     """(source, target) of each choice. White space at the end of a source goes to the front of its targets.
 
     Source: the pair rule of lm-evaluation-harness for encoder-decoders, ``TemplateLM._encode_pair``.
     """
-    if not request.choices or not all(request.choices):
-        what = "an empty choice" if request.choices else "no choices"
-        return failed(request, ErrorKind.bad_request, f"the request has {what}; nothing can be scored")
-    contexts = _contexts(request, opened)
-    if isinstance(contexts, Response):
-        return contexts
-    if len(contexts) not in (1, len(request.choices)):
-        wrong = f"{len(contexts)} prompts for {len(request.choices)} choices; give one, or one for each"
-        return failed(request, ErrorKind.bad_request, f"the request has {wrong}")
-    every = contexts * len(request.choices) if len(contexts) == 1 else contexts
+    found = scored_contexts(request, opened)
+    if isinstance(found, Response):
+        return found
+    every = found * len(request.choices) if len(found) == 1 else found
     return [
         ((text.rstrip(), special), (text[len(text.rstrip()) :] + choice, False))
         for (text, special), choice in zip(every, request.choices, strict=True)
     ]
 
 
-def _encoded(texts: Iterable[_Text], opened: Loaded) -> Mapping[_Text, Tokens]:
+def _encoded(texts: Iterable[Text], opened: Loaded) -> Mapping[Text, Tokens]:
     """Every distinct text once, in one call for those with special tokens and one for those without."""
-    known: dict[_Text, Tokens] = dict.fromkeys(texts, ())
+    known: dict[Text, Tokens] = dict.fromkeys(texts, ())
     for special in (True, False):
         keys = [key for key in known if key[1] is special]
         for key, ids in zip(keys, opened.encode([text for text, _ in keys], special) if keys else [], strict=True):
@@ -207,16 +187,3 @@ def _unconditional(target: Tokens, opened: Loaded) -> Pair:
     """A choice behind no text: the prefix token is the source, unless the choice brings that token along."""
     prefix = _prefix(opened)
     return (target[:1], target[1:]) if target[:1] == prefix else (prefix, target)
-
-
-def _answered(request: Request, prompt: Prompt, answer: Answer | None) -> Response:
-    if answer is None:
-        return no_memory(request)
-    return Response(
-        request.id,
-        text=answer.text,
-        input_tokens=len(prompt.tokens),
-        output_tokens=answer.tokens,
-        seconds=answer.seconds,
-        finish_reason=answer.finish,
-    )
