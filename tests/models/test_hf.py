@@ -592,14 +592,6 @@ def test_the_level_is_known_after_a_question_has_been_scored(folder):
     assert model.conditions["device"] == "cpu"
 
 
-def test_a_choice_that_brings_its_space_along_gets_no_other(plain):
-    with_space, without = (
-        by_id(plain.loglikelihood([ask("1", "Answer:", "loglikelihood", choices=(choice,))]))["1"].logprobs
-        for choice in (" yes", "yes")
-    )
-    assert with_space == without
-
-
 def test_a_limit_beyond_that_of_the_config_is_refused(folder):
     model = load(str(folder), {"device": "cpu", "max_length": "129"})
     with pytest.raises(ModelError, match="max_length is 129, but its config allows 128 tokens"):

@@ -188,7 +188,7 @@ class _Asked:
 
 def _delimiter(context: str, choice: str) -> str:
     """A space between plain text and a choice, where the language and the text call for one."""
-    return "" if not context or context[-1].isspace() or choice[0].isspace() or _CJK.match(choice) else " "
+    return "" if not context or context[-1].isspace() or _CJK.match(choice) else " "
 
 
 def _slabs(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
