@@ -9,6 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from networks import tiny_llama  # noqa: E402
+
 from vevals.engine.decode import Prompt, answers, sample  # noqa: E402
 from vevals.engine.network import Network  # noqa: E402
 from vevals.engine.sampling import choose, uniform  # noqa: E402
@@ -19,32 +21,15 @@ LETTERS = "".join(chr(ord("a") + number % 26) for number in range(97))
 END = 2
 
 
-def network(**changes):
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    shape = {
-        "vocab_size": 97,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.3,
-    }
-    torch.manual_seed(0)
-    return Network(AutoModelForCausalLM.from_config(LlamaConfig(**{**shape, **changes})).eval())
-
-
 @pytest.fixture(scope="module")
 def llama():
-    return network()
+    return tiny_llama()
 
 
 @pytest.fixture(scope="module")
 def batched():
     """The same model, written in left-padded batches."""
-    found = network()
+    found = tiny_llama()
     found.generation = "batches"
     return found
 

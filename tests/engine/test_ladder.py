@@ -7,28 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from networks import SIZE, tiny_llama  # noqa: E402
+
 from vevals.engine.ladder import OVERHEAD, shape_of, timed_overhead  # noqa: E402
 from vevals.engine.network import Level, Network, attempt  # noqa: E402
 from vevals.engine.score import likelihoods  # noqa: E402
-
-SIZE = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-}
-
-
-def network(**changes):
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    torch.manual_seed(0)
-    return Network(AutoModelForCausalLM.from_config(LlamaConfig(**{**SIZE, **changes})).eval())
-
 
 PAIRS = [(tuple(range(3, 40)), (5, 6)), (tuple(range(3, 40)), (5, 7)), (tuple(range(3, 30)), (9, 8, 7))]
 
@@ -38,15 +21,15 @@ def scores(network):
 
 
 def test_a_mask_that_is_not_obeyed_costs_the_trees(monkeypatch):
-    want = scores(network())
-    broken = network()
+    want = scores(tiny_llama())
+    broken = tiny_llama()
     monkeypatch.setattr(Network, "_mask", lambda self, visible: torch.ones_like(visible[:, None]).tril(diagonal=99))
     assert scores(broken) == pytest.approx(want, abs=1e-4)
     assert broken.level is Level.L1
 
 
 def test_a_cache_that_is_not_continued_costs_the_prefixes(monkeypatch):
-    want = scores(network())
+    want = scores(tiny_llama())
     forward = Network.forward
 
     def forgetful(self, tokens, **inputs):
@@ -55,19 +38,19 @@ def test_a_cache_that_is_not_continued_costs_the_prefixes(monkeypatch):
         return forward(self, tokens, **inputs)
 
     monkeypatch.setattr(Network, "forward", forgetful)
-    broken = network()
+    broken = tiny_llama()
     assert scores(broken) == pytest.approx(want, abs=1e-4)
     assert broken.level is Level.L0
 
 
 def test_a_check_that_could_not_tell_is_no_check():
-    blind = network(initializer_range=1e-12)
+    blind = tiny_llama(initializer_range=1e-12)
     _ = shape_of(blind)
     assert blind.level is Level.L0
 
 
 def test_the_check_is_made_once_a_model():
-    one = network()
+    one = tiny_llama()
     calls = []
     handle = one.model.register_forward_pre_hook(lambda *_: calls.append(1))
     handle2 = one.model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -81,14 +64,14 @@ def test_the_check_is_made_once_a_model():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_judged_by_its_own_noise(dtype):
-    half = network()
+    half = tiny_llama()
     half = Network(half.model.to(dtype))
     _ = shape_of(half)
     assert half.level is Level.L2
 
 
 def test_too_little_memory_for_the_check_is_the_lowest_level():
-    small = network()
+    small = tiny_llama()
 
     def fail(*_):
         raise torch.OutOfMemoryError("injected")
@@ -101,13 +84,13 @@ def test_too_little_memory_for_the_check_is_the_lowest_level():
 
 
 def test_what_a_call_costs_is_measured_in_tokens():
-    found = attempt(lambda: timed_overhead(network(), 128))
+    found = attempt(lambda: timed_overhead(tiny_llama(), 128))
     assert OVERHEAD <= found < 1_000_000
 
 
 def test_too_little_memory_for_the_trees_alone_passes_no_check(monkeypatch):
     """What is fallen back to when memory runs out must not be taken for what was to be tried."""
-    broken = network()
+    broken = tiny_llama()
     monkeypatch.setattr(Network, "_mask", lambda self, visible: torch.ones_like(visible[:, None]).tril(diagonal=99))
 
     def fail(module, args, kwargs):

@@ -10,21 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from networks import SIZE  # noqa: E402
+
 from vevals.engine.ladder import shape_of  # noqa: E402
 from vevals.engine.network import Level, Network, attempt, out_of_memory  # noqa: E402
 from vevals.engine.plan import Shape  # noqa: E402
 from vevals.engine.score import SHAPES, likelihoods  # noqa: E402
 
-SIZE = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-}
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3}
 
 

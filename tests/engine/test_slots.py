@@ -9,6 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from networks import SIZE as PLAIN  # noqa: E402
+
 from vevals.engine.decode import MAX_ROWS, Prompt, answers  # noqa: E402
 from vevals.engine.network import Network, attempt  # noqa: E402
 from vevals.engine.slotcheck import generation  # noqa: E402
@@ -16,19 +18,7 @@ from vevals.engine.slots import Entry, Slots  # noqa: E402
 from vevals.types import FinishReason, Options  # noqa: E402
 
 END = 2
-SIZE = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": END,
-}
+SIZE = {**PLAIN, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": END}
 SHORT = {key: SIZE[key] for key in ("vocab_size", "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id")}
 GPT = {**SHORT, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
 NEOX = {key: value for key, value in SIZE.items() if key != "num_key_value_heads"}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vevals.engine.network import Level, Network, attempt, out_of_memory, spread_tokens
+from vevals.engine.network import FAILURES, Level, Network, attempt, out_of_memory, spread_tokens
 from vevals.engine.pairs import Pair
 from vevals.engine.plan import Shape
 from vevals.engine.score import SHAPES, Scoring
@@ -17,8 +17,6 @@ CAPACITY = {"cpu": 384, "cuda": 1024}
 OVERHEAD = 64
 SHORT = 24
 FEWEST = 3
-FAILURES = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, AssertionError)
-"""What a model may raise that is asked for more than it can do."""
 
 
 def shape_of(network: Network) -> Shape:

@@ -181,8 +181,14 @@ def _set_threads() -> None:
     """One thread per physical core that this process may use, unless ``OMP_NUM_THREADS`` says otherwise."""
     import torch
 
-    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
-        return
+    if "OMP_NUM_THREADS" not in os.environ and (cores := physical_cores()) is not None:
+        torch.set_num_threads(cores)
+
+
+def physical_cores() -> int | None:
+    """Physical cores that this process may use; None on a system that does not tell."""
     siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    with contextlib.suppress(OSError):
-        torch.set_num_threads(len({Path(siblings.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)}))
+    try:
+        return len({Path(siblings.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)})
+    except (AttributeError, OSError):
+        return None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK_BYTES = 128 << 20
+FAILURES = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, AssertionError)
+"""What a model may raise that is asked for more than it can do."""
 _LENGTH_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 _OUT_OF_MEMORY_CUDA = ("cublas_status_alloc_failed", "cudnn_status_alloc_failed")

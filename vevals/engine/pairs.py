@@ -62,10 +62,10 @@ def _encoded_texts(questions: Sequence[Question], encode: Encode) -> Mapping[tup
         kept, _, special = _cut(question)
         wanted += [(kept, special), (question.context, special)]
         wanted += [(question.context + ending, special) for ending in question.continuations]
-    return _distinct(wanted, encode)
+    return distinct(wanted, encode)
 
 
-def _distinct(wanted: Iterable[tuple[str, bool]], encode: Encode) -> dict[tuple[str, bool], list[int]]:
+def distinct(wanted: Iterable[tuple[str, bool]], encode: Encode) -> dict[tuple[str, bool], list[int]]:
     """Every distinct text once, in one call for those with special tokens and one for those without."""
     texts: dict[tuple[str, bool], list[int]] = {key: [] for key in wanted}
     for special in (True, False):
@@ -114,7 +114,7 @@ def _by_tails(questions: Sequence[Question], encode: Encode, cuts: Cuts) -> _Tai
         if tail
         for ending in ("", *question.continuations)
     ]
-    texts = _distinct([*wanted, *((tail, False) for tail in tails if tail)], encode)
+    texts = distinct([*wanted, *((tail, False) for tail in tails if tail)], encode)
     found = [
         _tail_parts(question, tail, contexts[index], texts) if tail else []
         for index, (question, tail) in enumerate(zip(questions, tails, strict=True))
@@ -131,7 +131,7 @@ def _tails(questions: Sequence[Question], encode: Encode, cuts: Cuts) -> tuple[l
     kept = [_cut(question) for question in questions]
     offered = [[text[cut:] for cut in cuts(text)] if text else [] for text, _, _ in kept]
     keys = [(text, special) for text, _, special in kept]
-    texts = _distinct([*keys, *((tail, False) for tails in offered for tail in tails)], encode)
+    texts = distinct([*keys, *((tail, False) for tails in offered for tail in tails)], encode)
     contexts = [texts[key] for key in keys]
     fitting = [
         next((tail for tail in tails if _ends(context, texts[tail, False])), "")

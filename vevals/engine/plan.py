@@ -164,9 +164,11 @@ def plan(trie: Trie, shape: Shape) -> Iterator[Group]:
     seen: set[int] = set()
     for group in groups:
         group.run = _row([(group.nodes[:-1], group.nodes[-1])], seen, alone=True) if group.nodes else None
-        alone = [item for item in group.items if not (group.nodes or item[0] or item[1].children)]
-        others = [item for item in group.items if group.nodes or item[0] or item[1].children]
-        group.rows = [_row(items, seen) for items in [*_packed(others, shape), *([item] for item in alone)]]
+        alone: list[Item] = []
+        packed: list[Item] = []
+        for lead, node in group.items:
+            (packed if group.nodes or lead or node.children else alone).append((lead, node))
+        group.rows = [_row(items, seen) for items in [*_packed(packed, shape), *([item] for item in alone)]]
         yield replace(group)
         group.items, group.run, group.rows = [], None, []
 

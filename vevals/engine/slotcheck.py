@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vevals.engine.network import Network, attempt, out_of_memory, spread_tokens
+from vevals.engine.network import FAILURES, Network, attempt, out_of_memory, spread_tokens
 from vevals.engine.slots import Entry, Slots
 from vevals.engine.trie import Tokens
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _WIDTH = 512
 """Columns that the check looks at: models with windows of their own count them from the last one."""
-_FAILURES = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, AssertionError)
 
 
 def generation(network: Network) -> str:
@@ -36,7 +35,7 @@ def _agrees(network: Network) -> bool:
     texts = _texts(network)
     try:
         found = list(_written(network, texts))
-    except _FAILURES as error:
+    except FAILURES as error:
         if out_of_memory(error):
             raise
         return False

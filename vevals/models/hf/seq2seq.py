@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from vevals.engine import files
 from vevals.engine.load import Loaded
+from vevals.engine.pairs import distinct
 from vevals.engine.score import Likelihood
 from vevals.engine.seq2seq import EncoderDecoder, Pair, answers, likelihoods
 from vevals.engine.trie import Tokens
@@ -170,13 +171,7 @@ def _texts(request: Request, opened: Loaded) -> list[tuple[Text, Text]] | Respon
 
 
 def _encoded(texts: Iterable[Text], opened: Loaded) -> Mapping[Text, Tokens]:
-    """Every distinct text once, in one call for those with special tokens and one for those without."""
-    known: dict[Text, Tokens] = dict.fromkeys(texts, ())
-    for special in (True, False):
-        keys = [key for key in known if key[1] is special]
-        for key, ids in zip(keys, opened.encode([text for text, _ in keys], special) if keys else [], strict=True):
-            known[key] = tuple(ids)
-    return known
+    return {text: tuple(ids) for text, ids in distinct(texts, opened.encode).items()}
 
 
 def _prefix(opened: Loaded) -> Tokens:

@@ -8,11 +8,11 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from vevals.engine.gguf import converted
 from vevals.engine.handout import bundles, job, least_cost
+from vevals.engine.load import physical_cores
 from vevals.errors import ModelError
 from vevals.models.hf.local import LocalModel
 from vevals.models.hf.process import Message, Recipe, Seat, Worker
@@ -152,15 +152,10 @@ def _threads(workers: int) -> dict[str, str]:
 
 
 def _cores() -> int:
-    """Physical cores that this process may use."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    cores = os.sched_getaffinity(0)
-    try:
-        return len({Path(siblings.format(core)).read_text() for core in cores})
-    except OSError:
-        return len(cores)
+    """Physical cores that this process may use; all its processors where the system does not tell."""
+    if (known := physical_cores()) is not None:
+        return known
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Crew:
