@@ -10,7 +10,7 @@ hostile it is. Packages add extractors by the entry-point group ``vevals.extract
 
 from __future__ import annotations
 
-from vevals.extract import json_value, label, letter, likelihood, number, whole
+from vevals.extract import date, json_value, label, letter, likelihood, number, refusal, whole
 from vevals.extract.base import Extractor, extractor, get, names
 from vevals.extract.likelihood import most_likely_index
 from vevals.extract.number import numbers
@@ -18,4 +18,4 @@ from vevals.extract.reading import find_phrase
 
 __all__ = ["Extractor", "extractor", "find_phrase", "get", "most_likely_index", "names", "numbers"]
 
-_OURS = (json_value, label, letter, likelihood, number, whole)  # importing them registers them
+_OURS = (date, json_value, label, letter, likelihood, number, refusal, whole)  # importing them registers them
