@@ -93,11 +93,12 @@ def check(
         reports.append(report)
         if not json:
             _print_report(report, alone=len(names) == 1)
+    twins = _twins(registry, [report.benchmark for report in reports if report.ok])
     if json:
-        output.print_json([_report_record(report) for report in reports])
+        output.print_json([*(_report_record(report) for report in reports), *_twin_record(twins)])
     else:
-        _print_sum(reports)
-    if not all(report.ok for report in reports):
+        _print_sum(reports, twins)
+    if twins or not all(report.ok for report in reports):
         raise typer.Exit(1)
 
 
@@ -233,6 +234,20 @@ def _checked(registry: Registry, name: str) -> Report:
         return checks.Report(name, 0, {}, {}, (), (checks.Finding(str(error), repair=True),))
 
 
+def _twins(registry: Registry, names: list[str]) -> list[str]:
+    """Questions that stand in two of the sets whose rows can be repaired."""
+    from vevals import check as checks
+
+    found = [registry.get(name) for name in names] if len(names) > 1 else []
+    return checks.across({one.name: one.samples for one in found if checks.is_bundled(one)})
+
+
+def _twin_record(twins: list[str]) -> list[dict[str, Any]]:
+    """Duplicates across sets, as one more record where there are any."""
+    findings = [{"text": f"stands in two sets: {pair}", "repair": True} for pair in twins]
+    return [{"benchmark": "*", "ok": False, "findings": findings}] if twins else []
+
+
 def _print_report(report: Report, alone: bool) -> None:
     from vevals.cli import output
 
@@ -248,6 +263,7 @@ def _print_report(report: Report, alone: bool) -> None:
         return
     if report.labels:
         out.print(output.cell("labels: " + ", ".join(f"{label} {n}" for label, n in report.labels.items())))
+    out.print(f"length of the inputs: {report.length}")
     for name, counts in report.slices.items():
         out.print(output.cell(f"{name}: " + ", ".join(f"{value} {n}" for value, n in counts.items())))
     out.print("\nFirst prompt:", style="bold")
@@ -255,9 +271,13 @@ def _print_report(report: Report, alone: bool) -> None:
         out.print(output.cell(f"[{message.role}]\n{message.content}"))
 
 
-def _print_sum(reports: list[Report]) -> None:
+def _print_sum(reports: list[Report], twins: list[str]) -> None:
     absent = sum(report.absent for report in reports)
     broken = sum(not report.ok for report in reports) - absent
+    for pair in twins[:5]:
+        print(f"repair: a question stands in two sets: {pair}")
+    if len(twins) > 5:
+        print(f"repair: {len(twins) - 5} more questions stand in two sets")
     if broken:
         print(f"\n{broken} of {len(reports)} benchmarks need repair.")
     if absent:
@@ -270,6 +290,7 @@ def _report_record(report: Report) -> dict[str, Any]:
         "ok": report.ok,
         "absent": report.absent,
         "samples": report.samples,
+        "length": str(report.length or ""),
         "labels": dict(report.labels),
         "slices": {name: dict(counts) for name, counts in report.slices.items()},
         "findings": [{"text": finding.text, "repair": finding.repair} for finding in report.findings],

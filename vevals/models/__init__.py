@@ -26,6 +26,7 @@ class Alias:
 BACKENDS = {
     "hf": "Hugging Face models (hub id, folder, or .gguf file) on this machine",
     "replay": "recorded outputs in a JSONL or CSV file with an id and a text",
+    "tfidf": "reference row: logistic regression over words, cross-validated on the benchmark",
     "fake": "reference rows (majority, random) and models for tests",
 }
 ALIASES = {

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vevals.benchmark import Benchmark
+from vevals.check.duplicates import exact_duplicates, near_duplicates, question
+from vevals.check.shortcuts import shortcuts
+from vevals.check.texts import Length, length_of, personal_data, unclean
 from vevals.errors import BenchmarkError, DataAbsent, RowErrors, VevalsError
 from vevals.metrics import Metric
 from vevals.prompt import letter_of, names_in
 from vevals.types import Message, Outcome, Response, Sample, Scored
 
-NEAR = 0.8
-MOST_COMPARED = 20_000
 UNBALANCED = 1.5
 TOLERANCE = 1e-9
-SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Report:
     first: tuple[Message, ...]
     findings: tuple[Finding, ...]
     absent: bool = False
+    length: Length | None = None
 
     @property
     def ok(self) -> bool:
@@ -57,7 +58,9 @@ def problems(benchmark: Benchmark) -> Report:
         return Report(benchmark.name, 0, {}, {}, (), tuple(Finding(text, repair=True) for text in error.problems))
     except VevalsError as error:
         return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=True),))
-    return Report(benchmark.name, len(samples), labels(samples), slices(benchmark), prompts[0], findings)
+    length = length_of(samples, benchmark.spec.language)
+    counts = labels(samples), slices(benchmark)
+    return Report(benchmark.name, len(samples), *counts, prompts[0], findings, length=length)
 
 
 def labels(samples: Sequence[Sample]) -> Mapping[str, int]:
@@ -85,17 +88,21 @@ def slices(benchmark: Benchmark) -> Mapping[str, Mapping[str, int]]:
 def _findings(
     benchmark: Benchmark, samples: Sequence[Sample], prompts: Sequence[tuple[Message, ...]]
 ) -> Iterator[Finding]:
-    bundled = _is_bundled(benchmark)
+    bundled = is_bundled(benchmark)
     yield from (Finding(text, repair=True) for text in _prompts(benchmark, prompts))
     yield from (Finding(text, repair=True) for text in _classified(benchmark, samples))
     yield from (Finding(text, repair=True) for text in _full_marks(benchmark, samples))
-    yield from (Finding(text, repair=bundled) for text in _duplicates(samples))
-    yield from (Finding(text, repair=bundled) for text in _near_duplicates(samples))
+    yield from (Finding(text, repair=bundled) for text in exact_duplicates(samples))
+    yield from (Finding(text, repair=bundled) for text in near_duplicates(samples))
     yield from (Finding(text, repair=False) for text in _balance(benchmark, samples))
     yield from (Finding(text, repair=True) for text in _leaks(benchmark, samples))
+    if bundled:
+        yield from (Finding(text, repair=True) for text in unclean(samples))
+        yield from (Finding(text, repair=True) for text in personal_data(samples))
+        yield from (Finding(found.text, found.certain) for found in shortcuts(benchmark, samples))
 
 
-def _is_bundled(benchmark: Benchmark) -> bool:
+def is_bundled(benchmark: Benchmark) -> bool:
     """Whether the rows lie in the folder itself: then they can be repaired."""
     source = benchmark.spec.data
     return isinstance(source, str) or source.path is not None
@@ -185,50 +192,6 @@ def ideal_response(benchmark: Benchmark, sample: Sample) -> Response:
     return Response(sample.id, response.text, response.logprobs, response.choice_tokens, response.greedy, answer=answer)
 
 
-def _question(sample: Sample) -> str:
-    """What a sample asks, as one text: the input with its own columns of text and its choices."""
-    return " ".join([sample.input, *sample.choices]).casefold()
-
-
-def _duplicates(samples: Sequence[Sample]) -> Iterator[str]:
-    groups: dict[str, list[str]] = {}
-    for sample in samples:
-        own = {name: value for name, value in sample.fields.items() if name not in ("id", "target", *sample.slices)}
-        groups.setdefault(repr((_question(sample), sorted(own.items(), key=str))), []).append(sample.id)
-    repeated = [ids for ids in groups.values() if len(ids) > 1]
-    if repeated:
-        shown = "; ".join(" = ".join(ids[:3]) for ids in repeated[:SHOWN])
-        yield f"{sum(len(ids) - 1 for ids in repeated)} exact duplicates: {shown}"
-
-
-def _near_duplicates(samples: Sequence[Sample]) -> Iterator[str]:
-    """Pairs of inputs that share at least 80% of their character 5-grams (Jaccard)."""
-    import numpy as np
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    texts = sorted({sample.input.casefold(): sample.id for sample in samples}.items())
-    if len(texts) > MOST_COMPARED:
-        yield f"near duplicates were not looked for: more than {MOST_COMPARED:,} different inputs"
-        return
-    if len(texts) < 2:
-        return
-    grams = CountVectorizer(analyzer="char", ngram_range=(5, 5), binary=True, dtype=np.int32)
-    try:
-        matrix = grams.fit_transform([f"  {text}  " for text, _ in texts])
-    except ValueError:
-        return
-    sizes = np.asarray(matrix.sum(axis=1)).ravel()
-    pairs: list[str] = []
-    for start in range(0, len(texts), 500):
-        shared = (matrix[start : start + 500] @ matrix.T).tocoo()
-        left = shared.row + start
-        union = sizes[left] + sizes[shared.col] - shared.data
-        near = (left < shared.col) & (shared.data >= NEAR * union)
-        pairs += [f"{texts[a][1]} ~ {texts[b][1]}" for a, b in zip(left[near], shared.col[near], strict=True)]
-    if pairs:
-        yield f"{len(pairs)} near duplicates: {'; '.join(pairs[:SHOWN])}"
-
-
 def _balance(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
     counts = labels(samples)
     if samples[0].choices and not benchmark.spec.chance and benchmark.extractor.name != "labels":
@@ -243,7 +206,7 @@ def _balance(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
 
 def _leaks(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[str]:
     """A few-shot example that is itself a question of the set."""
-    asked = {_question(sample): sample.id for sample in samples}
+    asked = {question(sample): sample.id for sample in samples}
     for shot in benchmark.shots:
-        if _question(shot) in asked:
-            yield f"the few-shot example '{shot.id}' is the question '{asked[_question(shot)]}'"
+        if question(shot) in asked:
+            yield f"the few-shot example '{shot.id}' is the question '{asked[question(shot)]}'"

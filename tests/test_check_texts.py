@@ -1,0 +1,180 @@
+"""What ``vevals check`` sees in the texts of a set: dirt, personal data, shortcuts, a question in two sets."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from folders import write_benchmark
+
+from vevals.benchmark import load
+from vevals.check import Report, across, problems
+from vevals.check.texts import length_of, personal_data, unclean
+from vevals.types import Sample
+
+CHOICE_YAML = """
+title: A choice
+version: 1
+data: data.jsonl
+prompt: "{{ input }} {{ choices }}"
+answer: letter
+metrics: [accuracy]
+chance: 0.25
+license: CC-BY-4.0
+source: written for the test
+"""
+PARTS_YAML = """
+title: A rule and a case
+version: 1
+data: data.jsonl
+choices: [allowed, forbidden]
+prompt: "{{ rule }} {{ input }}"
+answer: label
+metrics: [accuracy]
+chance: 0.5
+license: CC-BY-4.0
+source: written for the test
+"""
+WORDS = ["river", "stone", "lamp", "window", "garden", "bridge", "winter", "paper", "engine", "market", "signal"]
+
+
+def texts(draw: random.Random, count: int) -> str:
+    return " ".join(draw.choice(WORDS) for _ in range(count))
+
+
+def checked(root: Path, yaml: str, rows: list[dict[str, Any]]) -> Report:
+    return problems(load(write_benchmark(root, yaml=yaml, rows=rows), "test/capitals"))
+
+
+def choice_rows(longest: bool, telling: bool = False, count: int = 120) -> list[dict[str, Any]]:
+    """Rows of four choices; the right one is always the longest, or holds a word that the others lack, or neither."""
+    draw = random.Random(1)
+    rows = []
+    for number in range(count):
+        choices = [texts(draw, draw.randint(3, 6)) for _ in range(4)]
+        right = number % 4
+        if longest:
+            choices[right] = max(choices, key=len) + " and more"
+        if telling:
+            choices[right] = choices[right].replace(" ", " probably ", 1)
+        rows.append({"id": f"q-{number}", "input": texts(draw, 12), "choices": choices, "target": choices[right]})
+    return rows
+
+
+def shortcuts_of(report: Report) -> dict[str, bool]:
+    return {
+        finding.text.split(" is right for")[0]: finding.repair
+        for finding in report.findings
+        if "is right for" in finding.text
+    }
+
+
+def test_choices_that_do_not_give_themselves_away_are_left_alone(tmp_path: Path) -> None:
+    assert not any(shortcuts_of(checked(tmp_path, CHOICE_YAML, choice_rows(longest=False))).values())
+
+
+def test_a_right_choice_that_is_always_the_longest_needs_repair(tmp_path: Path) -> None:
+    found = shortcuts_of(checked(tmp_path, CHOICE_YAML, choice_rows(longest=True)))
+    assert found["always the longest choice"]
+
+
+def test_a_word_that_only_right_choices_have_needs_repair(tmp_path: Path) -> None:
+    found = checked(tmp_path, CHOICE_YAML, choice_rows(longest=False, telling=True))
+    assert shortcuts_of(found)["a classifier that sees the choices alone"] and not found.ok
+
+
+def part_rows(leak: bool) -> list[dict[str, Any]]:
+    draw = random.Random(2)
+    rows = []
+    for number in range(100):
+        target = ("allowed", "forbidden")[number % 2]
+        rule = texts(draw, 12) + (f" {'gladly' if target == 'allowed' else 'never'}" if leak else "")
+        rows.append({"id": f"r-{number}", "rule": rule, "input": texts(draw, 12), "target": target})
+    return rows
+
+
+def test_a_part_that_says_the_answer_without_the_rest_needs_repair(tmp_path: Path) -> None:
+    assert shortcuts_of(checked(tmp_path, PARTS_YAML, part_rows(leak=True))) == {
+        "a classifier that sees 'rule' alone": True
+    }
+    assert not any(shortcuts_of(checked(tmp_path / "other", PARTS_YAML, part_rows(leak=False))).values())
+
+
+def sample(text: str, **fields: Any) -> Sample:
+    return Sample("s-1", text, ("x",), fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a zero\u200bwidth space", "cannot be seen"),
+        ("bidi \u202e turned", "cannot be seen"),
+        ("bell \a", "cannot be seen"),
+        ("lost \ufffd character", "U+FFFD"),
+        ("cafe\u0301", "NFC"),
+        (" space before", "white space"),
+    ],
+)
+def test_dirt_is_named_with_its_rows(text: str, problem: str) -> None:
+    [found] = unclean([sample("clean"), sample(text)])
+    assert problem in found and found.endswith("s-1")
+    assert list(unclean([sample("clean", notes=[{"inner": text}])]))
+
+
+def test_line_breaks_tabs_and_chinese_are_clean() -> None:
+    assert not list(unclean([sample("first\nsecond\tthird，第四行。")]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "write to jane.roe@mailbox.io",
+        "call 13812345678",
+        "card 4539 1488 0343 6467",
+        "id 11010519491231002X",
+    ],
+)
+def test_what_may_be_a_real_persons_is_found(text: str) -> None:
+    [found] = personal_data([sample("nothing here"), sample(text)])
+    assert "may be somebody's: s-1" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "write to jane@example.com or help@shop.example",
+        "card 4000 0012 3456 7899",
+        "order 2024110300017",
+        "call 555-0134",
+        "card 4539 1488 0343 6468",
+        "id 110105194912310021",
+    ],
+)
+def test_reserved_and_impossible_numbers_are_nobodys(text: str) -> None:
+    assert not list(personal_data([sample(text)]))
+
+
+def test_a_question_of_one_set_in_another_is_found_also_when_it_was_touched_up() -> None:
+    one = [Sample("a-1", "When does the warranty of a repaired washing machine begin to run again?", ("x",))]
+    other = [
+        Sample("b-1", "When does the warranty of a repaired washing machine begin to run again??", ("y",)),
+        Sample("b-2", "Who pays for the parts when a washing machine is repaired under warranty?", ("y",)),
+    ]
+    assert across({"one": one, "other": other}) == ["one a-1 ~ other b-1"]
+
+
+def test_variants_of_one_case_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
+    rows = part_rows(leak=False)
+    twin = {**rows[0], "id": "twin", "input": rows[0]["input"] + "."}
+    assert any("near duplicates" in finding.text for finding in checked(tmp_path, PARTS_YAML, [*rows, twin]).findings)
+    clustered = [{**row, "case": "one" if row is rows[0] else row["id"]} for row in rows]
+    yaml = PARTS_YAML + "columns: {cluster: case}\n"
+    again = checked(tmp_path / "other", yaml, [*clustered, {**twin, "case": "one"}])
+    assert not any("near duplicates" in finding.text for finding in again.findings)
+
+
+def test_length_is_in_words_or_in_characters_where_there_are_no_spaces() -> None:
+    assert str(length_of([sample("one two three"), sample("four five")], ["en"])) == "median 2.5 words, 2 to 3"
+    assert str(length_of([sample("一二三四")], ["zh"])) == "median 4 characters, 4 to 4"

@@ -1,0 +1,105 @@
+"""Ways to be right without reading the question: choices that give themselves away, a part that says the answer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vevals.benchmark import Benchmark
+from vevals.prompt import names_in
+from vevals.statistics.intervals import z_of
+from vevals.types import Sample
+
+FEWEST = 40
+CONFIDENCE = 0.95
+CERTAIN = 0.998
+_SPACELESS = {"zh", "ja"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """One way that is right more often than guessing. ``certain``: chance has no share in it (one in a thousand)."""
+
+    text: str
+    certain: bool
+
+
+def shortcuts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Shortcut]:
+    """Baselines that do not see the question, where one of them beats guessing by more than chance explains.
+
+    On rows with choices of their own: always the longest or the shortest one, and a classifier that is shown the
+    choices alone. On rows with fixed labels whose prompt shows several texts: a classifier that is shown one of
+    them. Classifiers are logistic regressions over TF-IDF, cross-validated.
+    """
+    asked = [sample for sample in samples if len(sample.choices) > 1 and len(sample.target) == 1]
+    if len(asked) < FEWEST or benchmark.extractor.name == "labels":
+        return
+    fixed = len({sample.choices for sample in asked}) == 1
+    guesses = _of_parts(benchmark, asked) if fixed else _of_choices(benchmark, asked)
+    expected = _expected(asked, fixed)
+    for title, right in guesses:
+        yield from _judged(title, right, expected, len(asked))
+
+
+def _expected(samples: Sequence[Sample], fixed: bool) -> float:
+    """What guessing gets: the commonest label's share, or one in the number of choices."""
+    if fixed:
+        return Counter(sample.target[0] for sample in samples).most_common(1)[0][1] / len(samples)
+    return sum(1 / len(sample.choices) for sample in samples) / len(samples)
+
+
+def _judged(title: str, right: float, expected: float, count: int) -> Iterator[Shortcut]:
+    """``right`` rows of ``count`` against the share ``expected`` (score test)."""
+    share, error = right / count, math.sqrt(expected * (1 - expected) / count)
+    if share > expected + z_of(CONFIDENCE) * error:
+        sure = share > expected + z_of(CERTAIN) * error
+        yield Shortcut(f"{title} is right for {100 * share:.0f}%; guessing gets {100 * expected:.0f}%", sure)
+
+
+def _of_choices(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
+    yield "always the longest choice", sum(_share_of(max, sample) for sample in samples)
+    yield "always the shortest choice", sum(_share_of(min, sample) for sample in samples)
+    texts = [choice for sample in samples for choice in sample.choices]
+    labels = ["right" if choice in sample.target else "wrong" for sample in samples for choice in sample.choices]
+    groups = [number for number, sample in enumerate(samples) for _ in sample.choices]
+    right = _probabilities(benchmark, texts, labels, groups)["right"]
+    yield "a classifier that sees the choices alone", _best_of_each(samples, right)
+
+
+def _share_of(extreme: object, sample: Sample) -> float:
+    """1 where the only longest (or shortest) choice is the right one, a share where several are equally long."""
+    length = (max if extreme is max else min)(len(choice) for choice in sample.choices)
+    among = [choice for choice in sample.choices if len(choice) == length]
+    return (sample.target[0] in among) / len(among)
+
+
+def _best_of_each(samples: Sequence[Sample], right: Sequence[float]) -> int:
+    """For how many samples the choice with the highest probability of being right is right."""
+    start = found = 0
+    for sample in samples:
+        mine = right[start : start + len(sample.choices)]
+        start += len(sample.choices)
+        found += sample.choices[max(range(len(mine)), key=mine.__getitem__)] in sample.target
+    return found
+
+
+def _of_parts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
+    shown = sorted(names_in(benchmark.spec.prompt) - {"choices", "id"})
+    parts = {name: [str(sample.fields.get(name, sample.input)) for sample in samples] for name in shown}
+    labels = [sample.target[0] for sample in samples]
+    groups = [sample.cluster or sample.id for sample in samples]
+    for name, texts in parts.items():
+        if len(parts) > 1 and len(set(texts)) > len(texts) / 10:
+            probabilities = _probabilities(benchmark, texts, labels, groups)
+            said = [max(probabilities, key=lambda label: probabilities[label][row]) for row in range(len(texts))]
+            yield f"a classifier that sees '{name}' alone", sum(map(str.__eq__, said, labels))
+
+
+def _probabilities(
+    benchmark: Benchmark, texts: Sequence[str], labels: Sequence[str], groups: Sequence[str | int]
+) -> dict[str, list[float]]:
+    from vevals.models.tfidf import cross_validated
+
+    return cross_validated(texts, labels, groups, characters=set(benchmark.spec.language) <= _SPACELESS)
