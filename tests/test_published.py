@@ -225,7 +225,7 @@ def test_pubmedqa_human_reader_and_majority(shared: Path, mirror: Path, tmp_path
 def test_lawbench_consultation_without_the_punctuation_that_the_official_scorer_counts(
     shared: Path, mirror: Path, tmp_path: Path, model: str
 ) -> None:
-    """Official ROUGE-L: .1965, .1745, .1932. With punctuation as tokens, F1 of the same outputs is .1979, .1760, .1934."""
+    """Official: .1965, .1745, .1932. With punctuation as tokens, F1 of the same outputs is .1979, .1760, .1934."""
     rows = rows_of(shared / "data" / "replay" / "lawbench_3-8_predictions.jsonl.gz")
     named = model.removesuffix("-hf")
     found = [{"id": str(row["index"] + 1), "text": row["prediction"]} for row in rows if row["model"].startswith(named)]

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from vevals.benchmark import Benchmark
 from vevals.prompt import names_in
@@ -13,6 +14,7 @@ from vevals.statistics.intervals import z_of
 from vevals.types import Sample
 
 FEWEST = 40
+LEAST_TEXT = 20  # characters, in the median: shorter columns only say whom or what a text is about
 CONFIDENCE = 0.95
 CERTAIN = 0.998
 _SPACELESS = {"zh", "ja"}
@@ -30,8 +32,8 @@ def shortcuts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Short
     """Baselines that do not see the question, where one of them beats guessing by more than chance explains.
 
     On rows with choices of their own: always the longest or the shortest one, and a classifier that is shown the
-    choices alone. On rows with fixed labels whose prompt shows several texts: a classifier that is shown one of
-    them. Classifiers are logistic regressions over TF-IDF, cross-validated.
+    choices alone. On rows with fixed labels whose prompt shows several texts (a rule and a case): a classifier that is
+    shown one of them. Classifiers are logistic regressions over TF-IDF, cross-validated.
     """
     asked = [sample for sample in samples if len(sample.choices) > 1 and len(sample.target) == 1]
     if len(asked) < FEWEST or benchmark.extractor.name == "labels":
@@ -86,15 +88,24 @@ def _best_of_each(samples: Sequence[Sample], right: Sequence[float]) -> int:
 
 
 def _of_parts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[tuple[str, float]]:
-    shown = sorted(names_in(benchmark.spec.prompt) - {"choices", "id"})
-    parts = {name: [str(sample.fields.get(name, sample.input)) for sample in samples] for name in shown}
     labels = [sample.target[0] for sample in samples]
     groups = [sample.cluster or sample.id for sample in samples]
-    for name, texts in parts.items():
-        if len(parts) > 1 and len(set(texts)) > len(texts) / 10:
-            probabilities = _probabilities(benchmark, texts, labels, groups)
-            said = [max(probabilities, key=lambda label: probabilities[label][row]) for row in range(len(texts))]
-            yield f"a classifier that sees '{name}' alone", sum(map(str.__eq__, said, labels))
+    parts = _parts(benchmark, samples)
+    for name, texts in parts.items() if len(parts) > 1 else ():
+        probabilities = _probabilities(benchmark, texts, labels, groups)
+        said = [max(probabilities, key=lambda label: probabilities[label][row]) for row in range(len(texts))]
+        yield f"a classifier that sees '{name}' alone", sum(map(str.__eq__, said, labels))
+
+
+def _parts(benchmark: Benchmark, samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Column -> text of each row, for columns of the prompt that hold texts of some length, mostly different ones."""
+    shown = sorted(names_in(benchmark.spec.prompt) - {"choices", "id"})
+    columns = {name: [str(sample.fields.get(name, sample.input)) for sample in samples] for name in shown}
+    return {
+        name: texts
+        for name, texts in columns.items()
+        if median(map(len, texts)) >= LEAST_TEXT and len(set(texts)) > len(texts) / 10
+    }
 
 
 def _probabilities(
