@@ -294,3 +294,12 @@ def test_without_a_network_one_sentence_says_which_file_to_put_where(place: Path
     out = vevals("check", "test/*", code=1, VEVALS_OFFLINE="1").stdout
     assert "absent  test/pinned: its data is not here" in out and "1 of 2 were not checked" in out
     assert "1 files here" not in vevals("data", "fetch", "test/pinned", code=1, VEVALS_OFFLINE="1").stdout
+
+
+def test_a_reader_that_stops_reading_is_no_bug(workplace: Path) -> None:
+    """As with ``| head``: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "vevals", "list", "metrics"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        assert asked.stdout is not None and asked.stderr is not None
+        asked.stdout.close()
+        assert (asked.stderr.read(), asked.wait(60)) == ("", 141)

@@ -36,6 +36,8 @@ def judged(name: str, answer: str | None, facts: Any, forbidden: Any = None, **o
         ("4000001234567890", "card 4000 0012 3456 7890."),
         ("4000 0012 3456 7890", "4000001234567890"),
         ("7.5", "a margin of 7.5%."),
+        ("19", "on the 19th"),
+        ("3rd May", "on 3 May"),
     ],
 )
 def test_a_spelling_is_found_however_it_is_set(spelling: str, text: str) -> None:

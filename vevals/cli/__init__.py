@@ -1,11 +1,13 @@
 """The command line: parse, call, print, exit. Every command imports what it needs when it is called.
 
 Exit codes: 0 done · 1 done, but something needs attention (failed requests, a benchmark to repair, a wrong hash) ·
-2 wrong usage or input, nothing was lost · 70 a bug in vevals · 130 interrupted, everything answered is saved.
+2 wrong usage or input, nothing was lost · 70 a bug in vevals · 130 interrupted, everything answered is saved ·
+141 whoever read the output stopped reading.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -15,6 +17,7 @@ from vevals.cli import browse, compare, data, gate, rescore, runs
 from vevals.errors import VevalsError
 
 INTERNAL = 70
+READER_GONE = 141  # as a shell says it: 128 + SIGPIPE
 
 app = typer.Typer(
     name="vevals",
@@ -60,6 +63,9 @@ def main() -> None:
     except VevalsError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again when it closes it
+        sys.exit(READER_GONE)
     except Exception:
         import traceback
 

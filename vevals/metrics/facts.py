@@ -3,9 +3,10 @@
 A row brings two columns: ``facts``, what has to occur, and ``forbidden``, what must not (a superseded value, another
 customer's amount, a card number). Each entry is a spelling or a list of spellings of which one is enough.
 
-How a spelling is found: width, case, white space and typographic marks do not count, nor do separators of thousands;
-words and numbers match as a whole ("5 May" is not in "15 May", "25" not in "25.50", 五日 not in 十五日); a spelling
-of six or more digits and nothing else is found however its digits are grouped.
+How a spelling is found: width, case, white space and typographic marks do not count, nor do separators of thousands
+and the ending of an ordinal ("the 19th" holds "19"); words and numbers match as a whole ("5 May" is not in "15 May",
+"25" not in "25.50", 五日 not in 十五日); a spelling of six or more digits and nothing else is found however its digits
+are grouped.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Spellings = tuple[str, ...]
 
 _MARKS = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‐": "-", "‑": "-", "−": "-"})
 _THOUSANDS = re.compile(r"(?<![0-9.,])([0-9]{1,3}(?:,[0-9]{3})+)(?![0-9]|,[0-9])")
+_ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)(?![a-z])")
 _LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){5,}")
 _NUMERALS = frozenset("〇零一二两三四五六七八九十百千万亿")
 _SCALES = frozenset("十百千万亿")
@@ -81,9 +83,9 @@ def _spellings(entry: Any, column: str) -> Spellings:
 
 
 def plain(text: str) -> str:
-    """``text`` as spellings are compared: width, case, marks, white space and thousands separators made equal."""
+    """``text`` as spellings are compared: width, case, marks, white space, thousands and ordinals made equal."""
     folded = normalised(text.translate(_MARKS), ("width", "case", "whitespace"))
-    return _THOUSANDS.sub(lambda match: match[1].replace(",", ""), folded)
+    return _ORDINAL.sub("", _THOUSANDS.sub(lambda match: match[1].replace(",", ""), folded))
 
 
 def occurs(spellings: Iterable[str], text: str) -> bool:
