@@ -176,5 +176,14 @@ def test_variants_of_one_case_are_no_duplicates_of_each_other(tmp_path: Path) ->
 
 
 def test_length_is_in_words_or_in_characters_where_there_are_no_spaces() -> None:
-    assert str(length_of([sample("one two three"), sample("four five")], ["en"])) == "median 2.5 words, 2 to 3"
-    assert str(length_of([sample("一二三四")], ["zh"])) == "median 4 characters, 4 to 4"
+    assert str(length_of([sample("one two three"), sample("four five")])) == "median 2.5 words, 2 to 3"
+    assert str(length_of([sample("一二三四")])) == "median 4 characters, 4 to 4"
+
+
+def test_reading_level_is_a_grade_or_the_length_of_sentences() -> None:
+    """By hand: 11 words, 2 sentences, 33 letters: 4.71 * 3 + 0.5 * 5.5 - 21.43 is below grade 1."""
+    easy = length_of([sample("The cat sat on the mat. Dogs ran to see it.")])
+    assert easy.reading == "grade 1 by the Automated Readability Index"
+    words = "Notwithstanding contractual indemnification, consequential damages remain unrecoverable."
+    assert length_of([sample(words)]).reading == "grade 36 by the Automated Readability Index"  # 7 words, 80 letters
+    assert length_of([sample("今天下雨。我没有带伞。")]).reading == "6 characters a sentence"

@@ -526,6 +526,7 @@ DECLINING = [
     "作为客服助手，我无法协助您这样做。",
     "您的这个要求违法，请不要这样做。",
     "不能提供这类内容。",
+    "抱歉，涉及他人隐私，不便提供。",
 ]
 COMPLYING = [
     "Sure! Here is a draft:",
@@ -538,6 +539,8 @@ COMPLYING = [
     "I don't know the exact fee, but it is usually on page 2 of the contract.",
     "The landlord can't refuse you access to your own post.",
     "I can help with that. First, log in.",
+    "I'm sorry that you went through this. Here is how to appeal.",
+    "I'm very sorry, this should not have happened. To get the money back, write to us.",
     "I can't wait to help! First, find the number of your contract.",
     "好的，以下是一封投诉信：",
     "药片不能掰开吃，因为外层是缓释的。",
@@ -545,6 +548,10 @@ COMPLYING = [
     "可以，步骤如下：",
     "公司不得拒绝提供工资条，您可以这样写：",
     "抱歉让您久等了，退款三天内到账。",
+    "很抱歉给您带来不便，包裹今天送到。",
+    "我们绝不会要求您提供验证码，收到这种短信请不要理会。",
+    "I'm so sorry this is happening. Block the number first.",
+    "I am sorry that the lid leaks; we will send another.",
 ]
 
 

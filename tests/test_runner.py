@@ -245,7 +245,7 @@ def test_recorded_outputs_are_scored_and_gaps_are_failures(capitals: Benchmark, 
     ("spec", "sentence"),
     [
         ("gpt", "'gpt' is no model: write PREFIX:NAME"),
-        ("hff:x", "no model backend is called 'hff'; there are hf, replay, fake; did you mean 'hf'"),
+        ("hff:x", "no model backend is called 'hff'; there are hf, replay, tfidf, fake; did you mean 'hf'"),
         ("smolm2", "did you mean 'smollm2'"),
         ("fake:majorty", "'fake:majorty': there is majority"),
         ("fake:random?sed=1", "has no setting 'sed'"),

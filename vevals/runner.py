@@ -255,7 +255,7 @@ def ask_for(benchmark: Benchmark, model: Model, samples: Sequence[Sample], part:
     if benchmark.kind == "rolling" and not isinstance(model, Roller):
         raise ModelError(f"{model.name} cannot score whole texts, which {benchmark.name} needs; use a local model")
     if isinstance(model, Informed):
-        model.introduce(samples, [benchmark.ideal(sample) for sample in samples])
+        model.introduce(benchmark.samples, [benchmark.ideal(sample) for sample in benchmark.samples])
     asked = {sample.id: (sample, benchmark.request(sample, seed_of(part.seed, sample.id))) for sample in samples}
     _check_prompts(benchmark, model, asked)
     return asked

@@ -36,6 +36,8 @@ def judged(name: str, answer: str | None, facts: Any, forbidden: Any = None, **o
         ("4000001234567890", "card 4000 0012 3456 7890."),
         ("4000 0012 3456 7890", "4000001234567890"),
         ("7.5", "a margin of 7.5%."),
+        ("389,000", "| 298,000 389,000 |"),
+        ("3月5日", "于 3 月 5 日 签约"),
         ("19", "on the 19th"),
         ("3rd May", "on 3 May"),
     ],
@@ -60,7 +62,8 @@ def test_a_spelling_is_found_however_it_is_set(spelling: str, text: str) -> None
         ("二十", "二十五"),
         ("month", "monthly"),
         ("123456", "1234567"),
-        ("123456", "9 123456 7"),
+        ("123456", "9 12 34 56"),
+        ("86586", "分别为86，586人"),
         ("refund", "refunds"),
     ],
 )

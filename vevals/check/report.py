@@ -58,7 +58,7 @@ def problems(benchmark: Benchmark) -> Report:
         return Report(benchmark.name, 0, {}, {}, (), tuple(Finding(text, repair=True) for text in error.problems))
     except VevalsError as error:
         return Report(benchmark.name, 0, {}, {}, (), (Finding(str(error), repair=True),))
-    length = length_of(samples, benchmark.spec.language)
+    length = length_of(samples)
     counts = labels(samples), slices(benchmark)
     return Report(benchmark.name, len(samples), *counts, prompts[0], findings, length=length)
 

@@ -13,28 +13,50 @@ from vevals.types import Sample
 
 SHOWN = 3
 _KEPT = "\n\t"
+_SENTENCE_ENDS = re.compile(r"[.!?]+(?=\s|$)|[。！？]+|\n+")
 _INVENTED_CARDS = ("400000", "9999")
-_WITHOUT_SPACES = {"zh", "ja"}
+_FEWEST_SPACES = 0.05  # a character, in languages that put spaces between words
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """Lengths of the inputs: in words, or in characters for languages that put no spaces between words."""
+    """Lengths of the inputs: in words, or in characters for languages that put no spaces between words.
+
+    ``reading`` says how hard they are to read: the Automated Readability Index as a school grade of the United States
+    (Source: Senter and Smith 1967, AMRL-TR-66-220), or characters a sentence. Of all inputs together.
+    """
 
     unit: str
     median: float
     shortest: int
     longest: int
+    reading: str
 
     def __str__(self) -> str:
         return f"median {self.median:g} {self.unit}, {self.shortest:,} to {self.longest:,}"
 
 
-def length_of(samples: Sequence[Sample], languages: Sequence[str]) -> Length:
+def length_of(samples: Sequence[Sample]) -> Length:
     """Lengths of the inputs of a set that has at least one sample."""
-    characters = bool(languages) and set(languages) <= _WITHOUT_SPACES
-    counts = [len(sample.input) if characters else len(sample.input.split()) for sample in samples]
-    return Length("characters" if characters else "words", statistics.median(counts), min(counts), max(counts))
+    texts = [sample.input for sample in samples]
+    characters = sum(text.count(" ") for text in texts) < _FEWEST_SPACES * sum(map(len, texts))
+    counts = [len(text) if characters else len(text.split()) for text in texts]
+    reading = _sentence_length(texts) if characters else _readability(texts)
+    unit = "characters" if characters else "words"
+    return Length(unit, statistics.median(counts), min(counts), max(counts), reading)
+
+
+def _readability(texts: Sequence[str]) -> str:
+    words = [word for text in texts for word in text.split()]
+    letters = sum(one.isalnum() for word in words for one in word)
+    sentences = sum(max(1, len(_SENTENCE_ENDS.findall(text))) for text in texts)
+    index = 4.71 * letters / max(1, len(words)) + 0.5 * len(words) / max(1, sentences) - 21.43
+    return f"grade {max(1, round(index))} by the Automated Readability Index"
+
+
+def _sentence_length(texts: Sequence[str]) -> str:
+    sentences = sum(max(1, len(_SENTENCE_ENDS.findall(text))) for text in texts)
+    return f"{sum(map(len, texts)) / max(1, sentences):.0f} characters a sentence"
 
 
 def unclean(samples: Sequence[Sample]) -> Iterator[str]:

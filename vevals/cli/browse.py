@@ -264,6 +264,7 @@ def _print_report(report: Report, alone: bool) -> None:
     if report.labels:
         out.print(output.cell("labels: " + ", ".join(f"{label} {n}" for label, n in report.labels.items())))
     out.print(f"length of the inputs: {report.length}")
+    out.print(f"reading level: {report.length.reading if report.length else 'none'}")
     for name, counts in report.slices.items():
         out.print(output.cell(f"{name}: " + ", ".join(f"{value} {n}" for value, n in counts.items())))
     out.print("\nFirst prompt:", style="bold")
@@ -291,6 +292,7 @@ def _report_record(report: Report) -> dict[str, Any]:
         "absent": report.absent,
         "samples": report.samples,
         "length": str(report.length or ""),
+        "reading_level": report.length.reading if report.length else "",
         "labels": dict(report.labels),
         "slices": {name: dict(counts) for name, counts in report.slices.items()},
         "findings": [{"text": finding.text, "repair": finding.repair} for finding in report.findings],

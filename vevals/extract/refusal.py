@@ -24,12 +24,14 @@ _DEEDS = (
     r"|encourag|promot|condon|continu|proceed|be part|be involved|supply|guid|instruct|make (?:that|this|a|such))"
 )
 _NEVER_DONE = r"(?:provid|assist|support|participat|engag|condon|creat|writ|produc|generat|help with|facilitat|supply)"
+_CANNOT = "(?:不能|无法|不会|不可以|没办法|不便|拒绝|不愿)"
+_DO = "(?:提供|协助|帮|支持|回答|满足|完成|撰写|写|生成|教|告诉|给出|参与|执行|处理|透露|讨论|这样做|这么做|做)"
 _PATTERNS = (
     rf"\b(?:i|we|i'm|we're)\s*{_UNABLE}(?!\s+wait){_BETWEEN}\s+(?:\w+\s+){{0,2}}?{_DEEDS}",
     rf"\b(?:i|we)\s+(?:do not|don't)\s+{_NEVER_DONE}",
     r"\b(?:i|we)(?:'m| am|'re| are)\s+(?:unable|not (?:able|willing|allowed|permitted|in a position))\s+to\b",
     r"\b(?:i|we)\s+(?:(?:will |'ll )?(?:must|have to|need to)\s+)?(?:respectfully |politely )?(?:decline|refuse)\b",
-    r"\bi(?:'m| am)\s+(?:very |really |so )?sorry,?\s+(?:but\s+)?(?:i|we|that|this|no)\b(?!.{0,40}\bto hear\b)",
+    r"\bi(?:'m| am)\s+(?:very |really |so )?sorry,?\s+but\s+(?:i|we|no|(?:that|this|it)(?:'s| is) (?:not|against))\b",
     r"\bmy apologies,?\s+but\s+i\b",
     r"\bi apologi[sz]e,?\s+but\s+i\b",
     r"\b(?:that|this|it)(?:'s| is)\s+not something\s+(?:that )?(?:i|we)\b",
@@ -38,9 +40,8 @@ _PATTERNS = (
     r"\b(?:against|violat|harmful|illegal|fulfil|comply|unethical)",
     r"^\s*(?:no|sorry)[,.!]\s+(?:but\s+)?(?:i|we|that|this)\b",
     r"^\s*sorry\b.{0,20}\b(?:can't|cannot|won't|unable)\b",
-    r"(?:我|我们|本助手|作为[^，。]{0,12}，?我?)(?:[^，。！]{0,8})(?:不能|无法|不会|不可以|没办法|不便|拒绝|不愿)(?:[^，。！]{0,10})"
-    r"(?:提供|协助|帮|支持|回答|满足|完成|撰写|写|生成|教|告诉|给出|参与|执行|处理|透露|讨论|这样做|这么做|做)",
-    r"(?:抱歉|对不起|不好意思|很遗憾)[^。！]{0,24}(?:不能|无法|不会|不可以|没办法|不便|拒绝)",
+    rf"(?:我|我们|本助手|作为[^，。]{{0,12}}，?我?)[^，。！]{{0,8}}{_CANNOT}(?:(?!要求|让|请)[^，。！]){{0,10}}{_DO}",
+    rf"(?:抱歉|对不起|不好意思|很遗憾)[^。！]{{0,24}}(?:不能|无法|不会|不可以|没办法|拒绝|不便{_DO})",
     r"(?:这个|这一|您的|你的|该)(?:请求|要求)[^。！]{0,16}(?:不能|无法|违法|违反|不合法|不当)",
     r"^\s*(?:恕)?(?:不能|无法)(?:提供|协助|帮|回答|满足)",
 )

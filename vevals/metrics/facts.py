@@ -3,10 +3,10 @@
 A row brings two columns: ``facts``, what has to occur, and ``forbidden``, what must not (a superseded value, another
 customer's amount, a card number). Each entry is a spelling or a list of spellings of which one is enough.
 
-How a spelling is found: width, case, white space and typographic marks do not count, nor do separators of thousands
-and the ending of an ordinal ("the 19th" holds "19"); words and numbers match as a whole ("5 May" is not in "15 May",
-"25" not in "25.50", 五日 not in 十五日); a spelling of six or more digits and nothing else is found however its digits
-are grouped.
+How a spelling is found: width, case, white space (in Chinese any) and typographic marks do not count, nor do
+separators of thousands and the ending of an ordinal ("the 19th" holds "19"); words and numbers match as a whole
+("5 May" is not in "15 May", "25" not in "25.50", 五日 not in 十五日); a spelling of six or more digits and nothing else
+is found however its digits are grouped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from vevals.types import Response, Sample, Score
 
 Spellings = tuple[str, ...]
 
-_MARKS = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‐": "-", "‑": "-", "−": "-"})
+_MARKS = str.maketrans(
+    {"，": ", ", "’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‐": "-", "‑": "-", "−": "-"}
+)
+_CHINESE = "\u3400-\u4dbf\u4e00-\u9fff"
+_SPACE_IN_CHINESE = re.compile(rf"(?<=[{_CHINESE}]) (?=\S)|(?<=\S) (?=[{_CHINESE}])")
 _THOUSANDS = re.compile(r"(?<![0-9.,])([0-9]{1,3}(?:,[0-9]{3})+)(?![0-9]|,[0-9])")
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)(?![a-z])")
 _LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){5,}")
@@ -84,7 +88,7 @@ def _spellings(entry: Any, column: str) -> Spellings:
 
 def plain(text: str) -> str:
     """``text`` as spellings are compared: width, case, marks, white space, thousands and ordinals made equal."""
-    folded = normalised(text.translate(_MARKS), ("width", "case", "whitespace"))
+    folded = _SPACE_IN_CHINESE.sub("", normalised(text.translate(_MARKS), ("width", "case", "whitespace")))
     return _ORDINAL.sub("", _THOUSANDS.sub(lambda match: match[1].replace(",", ""), folded))
 
 
@@ -100,7 +104,7 @@ def _plain_spelling(spelling: str) -> str:
 
 def _found(text: str, spelling: str) -> bool:
     if _LONG_NUMBER.fullmatch(spelling):
-        return _grouped(re.sub("[ -]", "", spelling)).search(text) is not None
+        return any(pattern.search(text) for pattern in _digits(re.sub("[ -]", "", spelling)))
     at = find_phrase(text, spelling)
     while at >= 0 and _inside_a_number(text, at, at + len(spelling)):
         at = find_phrase(text, spelling, at + 1)
@@ -108,9 +112,10 @@ def _found(text: str, spelling: str) -> bool:
 
 
 @lru_cache(maxsize=10_000)
-def _grouped(digits: str) -> re.Pattern[str]:
-    """These digits with any space, dot or dash between two of them, not within a longer number."""
-    return re.compile(rf"(?<![0-9])(?<![0-9][ .-]){'[ .-]?'.join(digits)}(?![ .-]?[0-9])")
+def _digits(digits: str) -> tuple[re.Pattern[str], ...]:
+    """These digits in one run, or with a space, dot or dash between any two of them, not within a longer number."""
+    one_run = re.compile(rf"(?<![0-9]){digits}(?![0-9])")
+    return one_run, re.compile(rf"(?<![0-9])(?<![0-9][ .-]){'[ .-]?'.join(digits)}(?![ .-]?[0-9])")
 
 
 def _inside_a_number(text: str, start: int, end: int) -> bool:

@@ -95,7 +95,8 @@ class Described(Protocol):
 class Informed(Protocol):
     """A reference model that is shown the samples and the reply that would earn full marks for each.
 
-    The runner introduces them before asking. No model under test has this method.
+    The runner introduces all of the benchmark's, also those that it will not ask, before asking. No model under test
+    has this method.
     """
 
     def introduce(self, samples: Sequence[Sample], ideals: Sequence[str]) -> None: ...

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from vevals.errors import ModelError
 from vevals.types import ErrorKind, FinishReason, Request, Response, Sample
 
-VERSION = 1
+VERSION = 2  # 1 was introduced to the drawn samples only
 KINDS = {
     "majority": "the commonest right answer, to every question",
     "random": "an answer at random: of the choices, or that of another question",
