@@ -285,7 +285,8 @@ def _read(network: Network, features: torch.Tensor, rows: Sequence[Row]) -> list
     order = {place: number for number, place in enumerate(places)}
     table = network.tensor([(order[number, index], token) for number, index, token, _ in asked])  # (edges, 2)
     at = network.tensor(places)
-    chosen, step, found = features[at[:, 0], at[:, 1]], network.head_rows, []
+    step = max(1, network.head_rows // 2)  # the log-sum-exp needs as much memory as its logits once more
+    chosen, found = features[at[:, 0], at[:, 1]], []
     for start in range(0, len(places), step):
         logits = network.logits(chosen[start : start + step])  # (n, V)
         inside = table[(table[:, 0] >= start) & (table[:, 0] < start + step)]
