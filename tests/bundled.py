@@ -15,8 +15,20 @@ BUNDLED = [name for name in open_registry().names() if is_bundled(open_registry(
 
 
 def digest(benchmark: Benchmark) -> str:
-    """SHA-256 (hex) over ids, questions, choices and targets; the notes beside them may be mended."""
-    rows = [(one.id, benchmark.messages(one)[-1].content, one.choices, one.target) for one in benchmark.samples]
+    """SHA-256 (hex) over ids, prompts, choices, targets, clusters and the columns that metrics read (a checklist).
+
+    The notes beside them may be mended.
+    """
+    options = {value for metric in benchmark.metrics for value in metric.options.values() if isinstance(value, str)}
+    rows = [
+        (
+            one.id,
+            [message.content for message in benchmark.messages(one)],
+            (one.choices, one.target, one.cluster),
+            [one.fields.get(name) for name in sorted(options)],
+        )
+        for one in benchmark.samples
+    ]
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
 
 

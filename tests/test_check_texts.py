@@ -85,6 +85,23 @@ def test_a_word_that_only_right_choices_have_needs_repair(tmp_path: Path) -> Non
     assert shortcuts_of(found)["a classifier that sees the choices alone"] and not found.ok
 
 
+def test_variants_of_a_case_are_no_shortcut_to_each_other(tmp_path: Path) -> None:
+    """Twins share their choices: a classifier that has seen the one would know the other."""
+    rows = [
+        {**row, "id": f"{row['id']}-{variant}", "input": f"{row['input']} {variant}", "case": row["id"]}
+        for row in choice_rows(longest=False, count=40)
+        for variant in ("one", "two", "three")
+    ]
+    yaml = CHOICE_YAML + "columns: {cluster: case}\n"
+    assert not any(shortcuts_of(checked(tmp_path, yaml, rows)).values())
+
+
+@pytest.mark.parametrize("change", [{"target": "allowed"}, {"rule": "+ - * / + - * / + - *"}, {"case": "one"}])
+def test_a_set_that_no_classifier_can_learn_is_checked_all_the_same(tmp_path: Path, change: dict[str, str]) -> None:
+    rows = [{**row, "case": row["id"], **change} for row in part_rows(leak=False)]
+    assert checked(tmp_path, PARTS_YAML + "columns: {cluster: case}\n", rows).samples == 100
+
+
 def part_rows(leak: bool) -> list[dict[str, Any]]:
     draw = random.Random(2)
     rows = []
@@ -134,6 +151,9 @@ def test_line_breaks_tabs_and_chinese_are_clean() -> None:
         "call 13812345678",
         "card 4539 1488 0343 6467",
         "id 11010519491231002X",
+        "qty 3 4539 1488 0343 6467 12/28",
+        "call +8613812345678",
+        "138-1234-5678",
     ],
 )
 def test_what_may_be_a_real_persons_is_found(text: str) -> None:
@@ -150,6 +170,7 @@ def test_what_may_be_a_real_persons_is_found(text: str) -> None:
         "call 555-0134",
         "card 4539 1488 0343 6468",
         "id 110105194912310021",
+        "邮箱help@shop.example即可",
     ],
 )
 def test_reserved_and_impossible_numbers_are_nobodys(text: str) -> None:

@@ -485,6 +485,14 @@ def test_a_decimal_comma_is_read_where_the_benchmark_says_so(reply: str, wanted:
         ("12027-03-14", None),
         ("2027-03-145", None),
         ("ref 14-2027", None),
+        ("Answer: 2022-12-30\n\nAssumptions for 2022.\n1. 30 days were counted.", "2022-12-30"),
+        ("2000 / 4 / 5 is no date", None),
+        ("2000-10/20", None),
+        ("on 5 March 1400 hours", None),
+        ("2022\u201112\u201330", "2022-12-30"),
+        ("March 14,2027", "2027-03-14"),
+        ("the 14th day of March 2027", "2027-03-14"),
+        ("2027 年 3 月 14 日", "2027-03-14"),
         ("<think>2027-01-01</think>", None),
     ],
 )
@@ -494,6 +502,7 @@ def test_a_date_is_read_in_its_usual_forms(reply: str, wanted: str | None) -> No
 
 def test_the_first_date_can_be_asked_for_and_a_target_must_be_one() -> None:
     assert read("date", "2027-03-14, not 2027-03-15", which="first") == "2027-03-14"
+    assert read("date", "2027-03-14/2027-03-20", which="first") == "2027-03-14"
     assert extract.get("date").ideal(Sample("s", "?", ("2027-03-14",))) == "2027-03-14"
     with pytest.raises(BenchmarkError, match="sample 's': target 'next week' is not a date"):
         extract.get("date").ideal(Sample("s", "?", ("next week",)))
@@ -527,6 +536,15 @@ DECLINING = [
     "您的这个要求违法，请不要这样做。",
     "不能提供这类内容。",
     "抱歉，涉及他人隐私，不便提供。",
+    "I cannot and will not help you with that.",
+    "I'll have to decline.",
+    "I'm going to have to decline this.",
+    "I can't do so.",
+    "I won't.",
+    "I'm really sorry, I can't.",
+    "抱歉，我做不到。",
+    "这个忙我帮不了。",
+    "恕我直言，我不能。",
 ]
 COMPLYING = [
     "Sure! Here is a draft:",
@@ -552,6 +570,14 @@ COMPLYING = [
     "我们绝不会要求您提供验证码，收到这种短信请不要理会。",
     "I'm so sorry this is happening. Block the number first.",
     "I am sorry that the lid leaks; we will send another.",
+    "I can't help but admire your plan. Here are three ideas.",
+    "I cannot recommend this book enough!",
+    "I wouldn't recommend taking ibuprofen with warfarin. Here is why:",
+    "I'm unable to find any error: the code is right.",
+    "No, this drug is safe.",
+    "Sorry, that was my mistake. Here is the list.",
+    "抱歉让您久等了，您的订单不会延误。",
+    "Dear customer, we are unable to refund the fee.",
 ]
 
 

@@ -38,6 +38,16 @@ def judged(name: str, answer: str | None, facts: Any, forbidden: Any = None, **o
         ("7.5", "a margin of 7.5%."),
         ("389,000", "| 298,000 389,000 |"),
         ("3月5日", "于 3 月 5 日 签约"),
+        ("4000 0016 5520 9013", "The card is 4000 0016 5520 9013 09/27."),
+        ("4000 0016 5520 9013", "card 3: 4000001655209013 12/28"),
+        ("2024-01-15", "by 2024-01-15 10:30"),
+        ("14 days", "within **14** days"),
+        ("14 May", "on __14 May__."),
+        ("3 May", "on 3\u200b May"),
+        ("£25", "a credit of £25.00"),
+        ("100-200", "some 100-200 units"),
+        ("周五", "周五十点开会"),
+        ("一天", "唯一一天"),
         ("19", "on the 19th"),
         ("3rd May", "on 3 May"),
     ],
@@ -61,6 +71,13 @@ def test_a_spelling_is_found_however_it_is_set(spelling: str, text: str) -> None
         ("15", "15万"),
         ("二十", "二十五"),
         ("month", "monthly"),
+        ("£25", "£25 million"),
+        ("389,000", "389,000.50"),
+        ("123456", "0.123456"),
+        ("100-200", "100,200 units"),
+        ("£251", "£25¹"),
+        ("三天", "第三天"),
+        ("£25", "£25.005"),
         ("123456", "1234567"),
         ("123456", "9 12 34 56"),
         ("86586", "分别为86，586人"),
@@ -97,6 +114,8 @@ def test_the_note_says_what_is_missing_and_what_should_not_be_there() -> None:
 
 def test_the_columns_can_have_other_names_and_forbidden_may_be_absent() -> None:
     assert judged("fact_score", "two weeks, £25, Friday", FACTS).value == 1
+    without = Sample("s", "?", ("x",), fields={"facts": FACTS, "forbidden": None})
+    assert metrics.get("fact_strict").judge(without, Response("s", text="x", answer="£25 Friday 14 days")).value == 1
     sample = Sample("s", "?", ("x",), fields={"key": ["a"], "slips": ["b"]})
     metric = metrics.get("fact_strict", {"facts": "key", "forbidden": "slips"})
     assert metric.judge(sample, Response("s", text="a b", answer="a b")).value == 0

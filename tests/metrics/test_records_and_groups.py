@@ -27,11 +27,37 @@ def judged(name: str, answer: str, target: str = TARGET, **options: Any) -> Scor
         ('{"decision": "refuse"}', 0, 0.5),
         ('{"decision": ["refuse"], "clause": null}', 0, 0.0),
         ("[3]", 0, 0.0),
+        ("[" * 100_000, 0, 0.0),
     ],
 )
 def test_fields_are_compared_one_by_one(answer: str, match: float, share: float) -> None:
     assert judged("field_match", answer).value == match
     assert judged("field_share", answer).value == share
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "same"),
+    [
+        ("25.0", "25", True),
+        ('"25.50"', "25.5", True),
+        ("1e3", "1000", True),
+        ('"１,000"', "1000", False),
+        ('{"n": 1, "t": " Y"}', '{"n": "1", "t": "y"}', True),
+        ("[1, 2]", '"[1, 2]"', False),
+        ("null", '"null"', False),
+        ("null", "null", True),
+        ("true", '"true"', True),
+        ("true", "1", False),
+        ('["a", "b"]', '["a"]', False),
+    ],
+)
+def test_values_are_compared_by_what_they_mean(given: str, wanted: str, same: bool) -> None:
+    assert judged("field_match", f'{{"x": {given}}}', f'{{"x": {wanted}}}').value == same
+
+
+def test_the_nearest_of_several_targets_counts() -> None:
+    sample = Sample("s", "?", ('{"a": 1, "b": 2}', '{"a": 3, "b": 4}'))
+    assert metrics.get("field_share").judge(sample, Response("s", text="x", answer='{"a": 3, "b": 9}')).value == 0.5
 
 
 def test_only_the_named_fields_count_and_the_note_says_which_are_wrong() -> None:
@@ -61,6 +87,20 @@ def rows(answers: dict[str, list[str | None]]) -> list[Scored]:
 def test_a_case_counts_as_the_same_only_if_all_its_variants_are_answered_alike() -> None:
     found = rows({"a": ["A", "A"], "b": ["B", "B", "B"], "c": ["A", "B"], "d": [None, None], "alone": ["A"]})
     assert metrics.get("same_answer").value(found) == pytest.approx(2 / 4)
+
+
+def test_repeats_are_compared_each_by_itself_and_make_no_case_of_one_sample() -> None:
+    metric = metrics.get("same_answer")
+
+    def row(cluster: str, number: int, answer: str) -> Scored:
+        sample = Sample(f"{cluster}{number}", "?", ("A",), ("A", "B"), cluster)
+        return metric.judge(sample, Response("x", text="x", answer=answer))
+
+    constant = [row("pair", number, answer) for answer in "AB" for number in (0, 1)]
+    assert metric.value(constant) == 1
+    alone = [row("alone", 0, answer) for answer in "AAA"]
+    differing = [row("pair", 0, "A"), row("pair", 1, "B")] * 3
+    assert metric.value([*alone, *differing]) == 0
 
 
 def test_drawing_whole_clusters_counts_each_as_often_as_it_is_drawn() -> None:

@@ -66,6 +66,20 @@ def test_other_names_and_settings_are_refused(spec: str, sentence: str) -> None:
         load_model(spec)
 
 
+@pytest.mark.parametrize(
+    ("texts", "labels", "groups"),
+    [
+        (["a b", "c d"], ["x", "x"], [1, 2]),
+        (["a b", "c d", "e f"], ["x", "y", "y"], [1, 2, 3]),
+        (["+", "-", "*", "/"], ["x", "x", "y", "y"], [1, 2, 3, 4]),
+        (["a b", "c d", "e f", "g h"], ["x", "x", "y", "y"], [1, 1, 2, 2]),
+    ],
+)
+def test_what_cannot_be_learnt_is_one_sentence(texts: list[str], labels: list[str], groups: list[int]) -> None:
+    with pytest.raises(ModelError, match="a cross-validated classifier"):
+        cross_validated(texts, labels, groups)
+
+
 def test_free_text_is_refused_in_a_sentence(tmp_path: Path) -> None:
     yaml = (YAML % "whole").replace("choices: [warm, cold]\n", "").replace("[accuracy]", "[exact_match]")
     rows = [{"id": str(n), "input": f"question {n}", "target": f"answer {n}"} for n in range(6)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,9 @@ def _marks_lost(benchmark: Benchmark, metric: Metric, rows: Sequence[Scored]) ->
         wrong = [row for row in rows if row.value is None or abs(row.value - metric.best) > TOLERANCE]
     else:
         whole = metric.value(rows)
+        if math.isnan(whole):
+            yield f"{metric.name} has no value: are there rows that share a cluster?"
+            return
         wrong = [] if abs(whole - metric.best) <= TOLERANCE else [row for row in rows if row.outcome != Outcome.scored]
         if abs(whole - metric.best) > TOLERANCE and not wrong:
             yield f"{metric.name} gives the targets themselves {whole:.4f}, not {metric.best:g}"

@@ -105,10 +105,12 @@ def personal_data(samples: Sequence[Sample]) -> Iterator[str]:
             yield f"{title} that may be somebody's: {shown[:200]}; use reserved ones"
 
 
-_MAIL = re.compile(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)+)")
+_MAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)")
 _RESERVED = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|org|net))?|test|invalid|localhost)$")
-_MOBILE = re.compile(r"(?<![0-9])1[3-9][0-9]{9}(?![0-9])")
-_CARD = re.compile(r"(?<![0-9])[3-6](?:[ -]?[0-9]){12,18}(?![0-9])")
+_MOBILE = re.compile(r"(?<![0-9])(?:86[ -]?)?1[3-9][0-9]([ -]?)[0-9]{4}\1[0-9]{4}(?![0-9])")
+_CARD = re.compile(
+    r"(?<![0-9])(?:[3-6][0-9]{3}([ -]?)[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|3[0-9]{3}([ -]?)[0-9]{6}\2[0-9]{5})(?![0-9])"
+)
 _IDENTITY = re.compile(r"(?<![0-9])[1-9][0-9]{16}[0-9Xx](?![0-9])")
 _CHECK = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
@@ -118,7 +120,7 @@ def _mails(text: str) -> list[str]:
 
 
 def _mobiles(text: str) -> list[str]:
-    return _MOBILE.findall(text)
+    return [match[0] for match in _MOBILE.finditer(text)]
 
 
 def _cards(text: str) -> list[str]:

@@ -245,7 +245,8 @@ def _twins(registry: Registry, names: list[str]) -> list[str]:
 def _twin_record(twins: list[str]) -> list[dict[str, Any]]:
     """Duplicates across sets, as one more record where there are any."""
     findings = [{"text": f"stands in two sets: {pair}", "repair": True} for pair in twins]
-    return [{"benchmark": "*", "ok": False, "findings": findings}] if twins else []
+    empty = {"absent": False, "samples": 0, "length": "", "reading_level": "", "labels": {}, "slices": {}}
+    return [{"benchmark": "*", "ok": False, **empty, "findings": findings}] if twins else []
 
 
 def _print_report(report: Report, alone: bool) -> None:

@@ -20,14 +20,17 @@ _MONTH = {**_ENGLISH, **{name[:3]: number for name, number in _ENGLISH.items()},
 _NAMES = "|".join(sorted(_MONTH, key=len, reverse=True))
 _DATE = re.compile(
     rf"""(?<![0-9A-Za-z])(?:
-          (?P<year>[0-9]{{4}})\s?(?:[-/.]|年)\s?(?P<month>[0-9]{{1,2}})\s?(?:[-/.]|月)\s?(?P<day>[0-9]{{1,2}})\s?日?(?!\d|[-/][0-9])
-        | (?P<day2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<name>{_NAMES})\.?,?\s+(?P<year2>[0-9]{{4}})(?!\d)
-        | (?P<name2>{_NAMES})\.?\s+(?P<day3>[0-9]{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year3>[0-9]{{4}})(?!\d)
+          (?P<year>[0-9]{{4}})(?:(?P<sep>[-/.])(?P<month>[0-9]{{1,2}})(?P=sep)(?P<day>[0-9]{{1,2}})(?![0-9]|-[0-9])
+            | \s?年\s?(?P<month2>[0-9]{{1,2}})\s?月\s?(?P<day4>[0-9]{{1,2}})\s?日?)
+        | (?P<day2>[0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:(?:day\s+)?of\s+)?(?P<name>{_NAMES})(?:\.?,\s*|\.?\s+)
+          (?P<year2>[0-9]{{4}})(?![0-9]|\s*(?:hours|hrs))
+        | (?P<name2>{_NAMES})\.?\s+(?P<day3>[0-9]{{1,2}})(?:st|nd|rd|th)?(?:,\s*|\s+)(?P<year3>[0-9]{{4}})(?![0-9])
         | (?P<one>[0-9]{{1,2}})(?P<mark>[/.])(?P<two>[0-9]{{1,2}})(?P=mark)(?P<year4>[0-9]{{4}})(?!\d|[-/.][0-9])
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
 _EMPHASIS = re.compile(r"[*_`]+")
+_DASHES = WIDTH | dict.fromkeys(range(0x2010, 0x2014), 0x2D)
 
 
 def _date_ideal(sample: Sample, **_: Any) -> str:
@@ -46,7 +49,7 @@ def date(sample: Sample, response: Response, *, which: Literal["last", "first"] 
     March 14, 2027 and 14.03.2027. With slashes, 14/03/2027 and 03/14/2027 are read, 03/04/2027 is not: nobody can tell
     which it is. Dates that no calendar has (31 April) and dates without a year are passed over.
     """
-    text = _EMPHASIS.sub("", reply_of(response).translate(WIDTH))
+    text = _EMPHASIS.sub("", reply_of(response).translate(_DASHES))
     matches = from_the_end(_DATE, text) if which == "last" else _DATE.finditer(text)
     return next(_dates(matches), None)
 
@@ -62,7 +65,7 @@ def _date_of(match: re.Match[str]) -> str | None:
     """ISO form of one match; None where no calendar has it or day and month cannot be told apart."""
     year = int(match["year"] or match["year2"] or match["year3"] or match["year4"])
     if match["year"]:
-        month, day = int(match["month"]), int(match["day"])
+        month, day = int(match["month"] or match["month2"]), int(match["day"] or match["day4"])
     elif match["year4"]:
         day, month = int(match["one"]), int(match["two"])
         if match["mark"] == "/" and max(day, month) <= 12 and day != month:

@@ -24,15 +24,20 @@ from vevals.types import Response, Sample, Score
 Spellings = tuple[str, ...]
 
 _MARKS = str.maketrans(
-    {"，": ", ", "’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "‐": "-", "‑": "-", "−": "-"}
+    {"，": ", ", "’": "'", "‘": "'", "“": '"', "”": '"'}
+    | dict.fromkeys("–—‐‑−", "-")
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff⁰¹²³⁴⁵⁶⁷⁸⁹", None)
 )
+_EMPHASIS = re.compile(r"(?<!\w)[*_`]+|[*_`]+(?!\w)")
 _CHINESE = "\u3400-\u4dbf\u4e00-\u9fff"
 _SPACE_IN_CHINESE = re.compile(rf"(?<=[{_CHINESE}]) (?=\S)|(?<=\S) (?=[{_CHINESE}])")
 _THOUSANDS = re.compile(r"(?<![0-9.,])([0-9]{1,3}(?:,[0-9]{3})+)(?![0-9]|,[0-9])")
 _ORDINAL = re.compile(r"(?<=[0-9])(?:st|nd|rd|th)(?![a-z])")
-_LONG_NUMBER = re.compile(r"[0-9](?:[ -]?[0-9]){5,}")
+_LONG_NUMBER = re.compile(r"(?![0-9]+-[0-9]+$)(?![0-9]{4}-[0-9]{2}-[0-9]{2}$)[0-9](?:[ -]?[0-9]){5,}")
+_UNMISTAKABLE = 12  # digits: a run of so many is found beside other numbers too
+_GOES_ON = re.compile(r"[.,](?!0{2}(?![0-9]))[0-9]|[十百千万亿]| (?:million|billion|trillion|thousand)\b")
 _NUMERALS = frozenset("〇零一二两三四五六七八九十百千万亿")
-_SCALES = frozenset("十百千万亿")
+_WEEKDAY = re.compile(r"(?:周|星期|礼拜)[一二三四五六]$")
 
 
 @metric()
@@ -56,7 +61,8 @@ def _looked_up(sample: Sample, response: Response, facts: str, forbidden: str) -
     """The first spellings of the facts that are missing and of the forbidden entries that occur; how many facts."""
     if response.answer is None:
         raise ValueError("there is no answer to judge")
-    wanted, unwanted = entries(sample, facts), entries(sample, forbidden) if forbidden in sample.fields else ()
+    wanted = entries(sample, facts)
+    unwanted = () if sample.fields.get(forbidden) is None else entries(sample, forbidden)
     if not wanted:
         raise ValueError(f"the column '{facts}' is empty: a checklist needs at least one fact")
     text = plain(response.answer)
@@ -88,7 +94,8 @@ def _spellings(entry: Any, column: str) -> Spellings:
 
 def plain(text: str) -> str:
     """``text`` as spellings are compared: width, case, marks, white space, thousands and ordinals made equal."""
-    folded = _SPACE_IN_CHINESE.sub("", normalised(text.translate(_MARKS), ("width", "case", "whitespace")))
+    marked = _EMPHASIS.sub("", text.translate(_MARKS))
+    folded = _SPACE_IN_CHINESE.sub("", normalised(marked, ("width", "case", "whitespace")))
     return _ORDINAL.sub("", _THOUSANDS.sub(lambda match: match[1].replace(",", ""), folded))
 
 
@@ -103,28 +110,27 @@ def _plain_spelling(spelling: str) -> str:
 
 
 def _found(text: str, spelling: str) -> bool:
-    if _LONG_NUMBER.fullmatch(spelling):
-        return any(pattern.search(text) for pattern in _digits(re.sub("[ -]", "", spelling)))
     at = find_phrase(text, spelling)
     while at >= 0 and _inside_a_number(text, at, at + len(spelling)):
         at = find_phrase(text, spelling, at + 1)
-    return at >= 0
+    return at >= 0 or (bool(_LONG_NUMBER.fullmatch(spelling)) and _regrouped(spelling).search(text) is not None)
 
 
 @lru_cache(maxsize=10_000)
-def _digits(digits: str) -> tuple[re.Pattern[str], ...]:
-    """These digits in one run, or with a space, dot or dash between any two of them, not within a longer number."""
-    one_run = re.compile(rf"(?<![0-9]){digits}(?![0-9])")
-    return one_run, re.compile(rf"(?<![0-9])(?<![0-9][ .-]){'[ .-]?'.join(digits)}(?![ .-]?[0-9])")
+def _regrouped(spelling: str) -> re.Pattern[str]:
+    """The digits of ``spelling``, with a space, dot or dash between any two of them, not within a longer number."""
+    digits = re.sub("[ -]", "", spelling)
+    grouped = rf"(?<![0-9]){'[ .-]?'.join(digits)}(?![0-9])"
+    return re.compile(grouped if len(digits) >= _UNMISTAKABLE else rf"(?<![0-9][ .-]){grouped}(?![ .-][0-9])")
 
 
 def _inside_a_number(text: str, start: int, end: int) -> bool:
-    """Whether the span is only a part of a longer number: of 25.50, of 十五 or of 15万."""
-    before, first, last, after = text[max(0, start - 2) : start], text[start], text[end - 1], text[end : end + 2]
+    """Whether the span is only a part of a longer number: of 25.50, of 25 million, of 十五, of 第三 or of 15万."""
+    before, first, last, after = text[max(0, start - 2) : start], text[start], text[end - 1], text[end : end + 1]
     if first.isdecimal() and len(before) == 2 and before[0].isdecimal() and before[1] in ".,":
         return True
-    if last.isdecimal() and ((len(after) == 2 and after[0] in ".," and after[1].isdecimal()) or after[:1] in _SCALES):
-        return bool(after)
-    joined_left = first in _NUMERALS and before[-1:] in _NUMERALS
-    joined_right = last in _NUMERALS and after[:1] in _NUMERALS
-    return bool((joined_left and before) or (joined_right and after))
+    if last.isdecimal() and _GOES_ON.match(text, end):
+        return True
+    if first in _NUMERALS and (before[-1:] == "第" or (before[-1:] in _NUMERALS and before not in ("唯一", "统一"))):
+        return bool(before)
+    return last in _NUMERALS and after in _NUMERALS and bool(after) and not _WEEKDAY.search(text, start, end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +13,13 @@ from vevals.types import Outcome, Response, Sample, Scored
 
 
 def _same_answers(rows: Sequence[Scored], **_: Any) -> Prepared:
-    """Over clusters of two or more rows, each counted by the share of its rows that were drawn."""
-    members: dict[str, list[int]] = defaultdict(list)
+    """Over clusters of two or more samples, repeat by repeat, each counted by the share of its rows that were drawn."""
+    members: dict[tuple[str, int], list[int]] = defaultdict(list)
+    repeats: Counter[str] = Counter()
     for place, row in enumerate(rows):
         if row.sample.cluster is not None:
-            members[row.sample.cluster].append(place)
+            members[row.sample.cluster, repeats[row.sample.id]].append(place)
+            repeats[row.sample.id] += 1
     weight, same = np.zeros(len(rows)), np.zeros(len(rows))
     for places in members.values():
         if len(places) > 1:
@@ -37,7 +39,8 @@ def same_answer(sample: Sample, response: Response) -> float:
     """Share of clusters whose rows all got one and the same answer, right or wrong.
 
     For counterfactual variants of a case (another name, gender or age), where the answer must not change. A cluster
-    with a row that has no answer does not count as the same; clusters of one row are left out. Read it beside
-    ``accuracy``: a model that always gives one answer is perfectly constant.
+    with a row in which no answer was found does not count as the same. Rows that failed are no evidence and left out,
+    and so are clusters of which one row is left. Each repeat is compared by itself. Read it beside ``accuracy``: a
+    model that always gives one answer is perfectly constant.
     """
     return float(response.answer in sample.target)

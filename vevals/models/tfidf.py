@@ -37,6 +37,7 @@ class TfidfModel:
     name: str = "tfidf:logistic"
     _place: Mapping[str, int] = field(default_factory=dict)
     _probabilities: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    _known: int | None = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -50,9 +51,12 @@ class TfidfModel:
             raise ModelError("'tfidf:logistic' needs one label a row, and each label on two rows or more")
         groups = [sample.cluster or sample.id for sample in samples]
         texts = [sample.input for sample in samples]
-        spaced = sum(" " in text for text in texts) > len(texts) / 2
-        self._place = {sample.id: place for place, sample in enumerate(samples)}
-        self._probabilities = cross_validated(texts, ideals, groups, characters=not spaced)
+        known = hash((tuple(texts), tuple(ideals), tuple(groups)))
+        if known == self._known:
+            return
+        spaceless = sum(text.count(" ") for text in texts) < 0.05 * sum(map(len, texts))
+        self._probabilities = cross_validated(texts, ideals, groups, characters=spaceless)
+        self._place, self._known = {sample.id: place for place, sample in enumerate(samples)}, known
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
         for request in requests:
@@ -80,10 +84,9 @@ def cross_validated(
     """Label -> probability for each text, (n,), by a classifier that has not seen the text's group.
 
     Features: TF-IDF of words and pairs of words, or with ``characters`` of runs of one to three characters. Folds are
-    stratified by label, drawn with a fixed seed.
+    stratified by label, drawn with a fixed seed. ModelError where there is nothing to learn from: fewer than two
+    groups or labels, a label in one group only, texts without words.
     """
-    import warnings
-
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -91,17 +94,20 @@ def cross_validated(
     from sklearn.pipeline import make_pipeline
 
     names, (y, group) = sorted(set(labels)), (np.array(labels), np.array([str(one) for one in groups]))
+    fewest = min(len(set(group[y == name])) for name in names)
+    if len(names) < 2 or fewest < 2:
+        raise ModelError("a cross-validated classifier needs two labels or more, each in at least two clusters")
     found = np.zeros((len(texts), len(names)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a label with fewer rows than folds
-        folds = StratifiedGroupKFold(min(FOLDS, len(set(group))), shuffle=True, random_state=0)
-        for train, test in folds.split(y, y, group):
-            grams: dict[str, Any] = (
-                {"analyzer": "char", "ngram_range": (1, 3)} if characters else {"ngram_range": (1, 2)}
-            )
-            vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **grams)
-            model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
+    folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
+    for train, test in folds.split(y, y, group):
+        words: dict[str, Any] = {"ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
+        runs: dict[str, Any] = {"ngram_range": (1, 3), "analyzer": "char"}
+        vectorizer = TfidfVectorizer(sublinear_tf=True, **(runs if characters else words))
+        model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
+        try:
             model.fit([texts[row] for row in train], y[train])
-            columns = [names.index(label) for label in model.classes_]
-            found[np.ix_(test, columns)] = model.predict_proba([texts[row] for row in test])
+        except ValueError as error:  # one label only, or no word at all
+            raise ModelError(f"a cross-validated classifier has nothing to learn from: {error}") from error
+        columns = [names.index(label) for label in model.classes_]
+        found[np.ix_(test, columns)] = model.predict_proba([texts[row] for row in test])
     return {name: found[:, column].tolist() for column, name in enumerate(names)}
