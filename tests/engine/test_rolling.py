@@ -86,7 +86,7 @@ def test_logits_of_only_so_many_tokens_are_there_at_once(llama, monkeypatch):
     handle = llama._head.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[0]))
     found = dict(rolling(llama, TEXTS, 1, 10_000))
     handle.remove()
-    assert max(rows) == 5
+    assert max(rows) == 2  # half of the five: their log-sum-exp needs as much again
     assert found[6].logprob == pytest.approx(reference(llama, TEXTS[6])[0], abs=2e-3)
 
 
