@@ -142,7 +142,7 @@ def _listed(registry: Registry, name: str, full: bool) -> dict[str, Any]:
     try:
         return _record(registry.get(name), full)
     except VevalsError as error:
-        columns = {"benchmark": name, "language": "", "answer": "", "score": str(error), "licence": ""}
+        columns = {"benchmark": name, "language": "", "answer": "", "score": str(error)}
         return {"benchmark": name, "problem": str(error)} if full else columns
 
 
@@ -154,10 +154,10 @@ def _record(benchmark: Benchmark, full: bool) -> dict[str, Any]:
         "language": ", ".join(spec.language),
         "answer": benchmark.extractor.name,
         "score": benchmark.metrics[0].name,
-        "licence": spec.license,
     }
     if not full:
         return record
+    record["licence"] = spec.license
     record["metrics"] = ", ".join(metric.name for metric in benchmark.metrics)
     about = {"title": spec.title, "version": spec.version, "domain": benchmark.domain, "source": spec.source}
     return {**record, **about, "terms": spec.license_terms or "", "chance": spec.chance, **_counted(benchmark)}
