@@ -180,10 +180,10 @@ def test_the_baseline_log_only_grows_and_an_old_entry_is_refused(place: Place, m
 
 def test_a_policy_that_selects_a_suite_takes_its_benchmarks(place: Place, tmp_path: Path) -> None:
     benchmarks = tmp_path
-    (benchmarks / "suites.yaml").write_text("core: {title: Core, benchmarks: [test/capitals]}\n", encoding="utf-8")
+    (benchmarks / "suites.yaml").write_text("release: {title: Release, benchmarks: [test/capitals]}\n", encoding="utf-8")
     place.baseline()
     place.run(SAME)
-    text = POLICY.replace("metric: accuracy", "suite: core, metric: accuracy").format(margin=0.1, head="", tail="")
+    text = POLICY.replace("metric: accuracy", "suite: release, metric: accuracy").format(margin=0.1, head="", tail="")
     checked = place.judge(rules=parse_policy(text, "g.yaml"), folders=[benchmarks])
     assert checked.verdict.exit_code == 0
     assert release.verify(place.store, checked.verdict).exit_code == 0
