@@ -180,7 +180,7 @@ def test_the_baseline_log_only_grows_and_an_old_entry_is_refused(place: Place, m
 
 def test_a_policy_that_selects_a_suite_takes_its_benchmarks(place: Place, tmp_path: Path) -> None:
     benchmarks = tmp_path
-    (benchmarks / "suites.yaml").write_text("release: {title: Release, benchmarks: [test/capitals]}\n", encoding="utf-8")
+    (benchmarks / "suites.yaml").write_text("release: {title: R, benchmarks: [test/capitals]}\n", encoding="utf-8")
     place.baseline()
     place.run(SAME)
     text = POLICY.replace("metric: accuracy", "suite: release, metric: accuracy").format(margin=0.1, head="", tail="")
