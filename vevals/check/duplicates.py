@@ -56,9 +56,8 @@ def across(sets: Mapping[str, Sequence[Sample]]) -> list[str]:
     """
     if sum(map(len, sets.values())) > MOST_COMPARED:
         return []
-    names = [name for name, samples in sets.items() for _ in samples]
+    owner = {id(sample): name for name, members in sets.items() for sample in members}
     samples = [sample for members in sets.values() for sample in members]
-    owner = {id(sample): name for name, sample in zip(names, samples, strict=True)}
     return [
         f"{owner[id(left)]} {left.id} ~ {owner[id(right)]} {right.id}"
         for left, right in _alike(samples)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vevals.benchmark import Benchmark
 from vevals.check.duplicates import exact_duplicates, near_duplicates, question
+from vevals.check.finding import Finding
 from vevals.check.shortcuts import shortcuts
 from vevals.check.texts import Length, length_of, personal_data, unclean
 from vevals.errors import BenchmarkError, DataAbsent, RowErrors, VevalsError
@@ -18,14 +19,6 @@ from vevals.types import Message, Outcome, Response, Sample, Scored
 
 UNBALANCED = 1.5
 TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was found. A ``repair`` must be mended; a note is for the reader of the dataset card."""
-
-    text: str
-    repair: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +93,7 @@ def _findings(
     if bundled:
         yield from (Finding(text, repair=True) for text in unclean(samples))
         yield from (Finding(text, repair=True) for text in personal_data(samples))
-        yield from (Finding(found.text, found.certain) for found in shortcuts(benchmark, samples))
+        yield from shortcuts(benchmark, samples)
 
 
 def is_bundled(benchmark: Benchmark) -> bool:

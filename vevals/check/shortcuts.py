@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 
 from vevals.benchmark import Benchmark
+from vevals.check.finding import Finding
 from vevals.prompt import names_in
 from vevals.statistics.intervals import z_of
 from vevals.types import Sample
@@ -22,15 +22,7 @@ SPREAD = 1.7
 _SPACELESS = {"zh", "ja"}
 
 
-@dataclass(frozen=True, slots=True)
-class Shortcut:
-    """One way that is right more often than guessing. ``certain``: chance has no share in it (one in a thousand)."""
-
-    text: str
-    certain: bool
-
-
-def shortcuts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Shortcut]:
+def shortcuts(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[Finding]:
     """Baselines that do not see the question, where one of them beats guessing by more than chance explains.
 
     On rows with choices of their own: always the longest or the shortest one, and a classifier that is shown the
@@ -56,11 +48,11 @@ def _expected(samples: Sequence[Sample], fixed: bool) -> float:
     return sum(1 / len(sample.choices) for sample in samples) / len(samples)
 
 
-def _judged(title: str, share: float, expected: float, error: float) -> Iterator[Shortcut]:
+def _judged(title: str, share: float, expected: float, error: float) -> Iterator[Finding]:
     """The share of rows that were right against the ``expected`` one, whose standard error is ``error``."""
     if share > expected + z_of(CONFIDENCE) * error:
-        sure = share > expected + z_of(CERTAIN) * error
-        yield Shortcut(f"{title} is right for {100 * share:.0f}%; guessing gets {100 * expected:.0f}%", sure)
+        certain = share > expected + z_of(CERTAIN) * error
+        yield Finding(f"{title} is right for {100 * share:.0f}%; guessing gets {100 * expected:.0f}%", repair=certain)
 
 
 def _of_choices(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[tuple[str, float, float]]:
@@ -73,9 +65,9 @@ def _of_choices(benchmark: Benchmark, samples: Sequence[Sample]) -> Iterator[tup
         yield "a classifier that sees the choices alone", _best_of_each(samples, right), SPREAD
 
 
-def _share_of(extreme: object, sample: Sample) -> float:
+def _share_of(extreme: Callable[[Iterable[int]], int], sample: Sample) -> float:
     """1 where the only longest (or shortest) choice is the right one, a share where several are equally long."""
-    length = (max if extreme is max else min)(len(choice) for choice in sample.choices)
+    length = extreme(map(len, sample.choices))
     among = [choice for choice in sample.choices if len(choice) == length]
     return (sample.target[0] in among) / len(among)
 

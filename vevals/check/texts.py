@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vevals.extract import puts_spaces
 from vevals.types import Sample
 
 SHOWN = 3
 _KEPT = "\n\t"
 _SENTENCE_ENDS = re.compile(r"[.!?]+(?=\s|$)|[。！？]+|\n+")
 _INVENTED_CARDS = ("400000", "9999")
-_FEWEST_SPACES = 0.05  # a character, in languages that put spaces between words
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +39,19 @@ class Length:
 def length_of(samples: Sequence[Sample]) -> Length:
     """Lengths of the inputs of a set that has at least one sample."""
     texts = [sample.input for sample in samples]
-    characters = sum(text.count(" ") for text in texts) < _FEWEST_SPACES * sum(map(len, texts))
-    counts = [len(text) if characters else len(text.split()) for text in texts]
-    reading = _sentence_length(texts) if characters else _readability(texts)
-    unit = "characters" if characters else "words"
+    sentences = sum(max(1, len(_SENTENCE_ENDS.findall(text))) for text in texts)
+    spaced = puts_spaces(texts)
+    counts = [len(text.split()) if spaced else len(text) for text in texts]
+    reading = _readability(texts, sentences) if spaced else f"{sum(counts) / sentences:.0f} characters a sentence"
+    unit = "words" if spaced else "characters"
     return Length(unit, statistics.median(counts), min(counts), max(counts), reading)
 
 
-def _readability(texts: Sequence[str]) -> str:
+def _readability(texts: Sequence[str], sentences: int) -> str:
     words = [word for text in texts for word in text.split()]
     letters = sum(one.isalnum() for word in words for one in word)
-    sentences = sum(max(1, len(_SENTENCE_ENDS.findall(text))) for text in texts)
-    index = 4.71 * letters / max(1, len(words)) + 0.5 * len(words) / max(1, sentences) - 21.43
+    index = 4.71 * letters / max(1, len(words)) + 0.5 * len(words) / sentences - 21.43
     return f"grade {max(1, round(index))} by the Automated Readability Index"
-
-
-def _sentence_length(texts: Sequence[str]) -> str:
-    sentences = sum(max(1, len(_SENTENCE_ENDS.findall(text))) for text in texts)
-    return f"{sum(map(len, texts)) / max(1, sentences):.0f} characters a sentence"
 
 
 def unclean(samples: Sequence[Sample]) -> Iterator[str]:

@@ -14,8 +14,8 @@ from vevals.extract import date, json_value, label, letter, likelihood, number, 
 from vevals.extract.base import Extractor, extractor, get, names
 from vevals.extract.likelihood import most_likely_index
 from vevals.extract.number import numbers
-from vevals.extract.reading import find_phrase
+from vevals.extract.reading import find_phrase, puts_spaces
 
-__all__ = ["Extractor", "extractor", "find_phrase", "get", "most_likely_index", "names", "numbers"]
+__all__ = ["Extractor", "extractor", "find_phrase", "get", "most_likely_index", "names", "numbers", "puts_spaces"]
 
 _OURS = (date, json_value, label, letter, likelihood, number, refusal, whole)  # importing them registers them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vevals.errors import BenchmarkError
@@ -11,6 +11,7 @@ from vevals.types import Response, Sample
 
 MOST_STATEMENTS = 1000  # of many "Answer:" only the last ones are read, which keeps hostile replies cheap
 _BLOCK = 50_000  # characters searched at once when the last match is wanted
+_FEWEST_SPACES = 0.05  # a character
 _OVERLAP = 500  # and how far around a block, so that no match is cut
 WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20, 0x2212: 0x2D, 0xA0: 0x20}
 _CJK = "\u2e80-\u2fdf\u3005-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -23,6 +24,11 @@ def reply_of(response: Response) -> str:
     if closed:
         return rest
     return "" if rest.lstrip().startswith("<think>") else rest
+
+
+def puts_spaces(texts: Sequence[str]) -> bool:
+    """Whether these texts, taken together, are of a script that puts spaces between words."""
+    return sum(text.count(" ") for text in texts) >= _FEWEST_SPACES * sum(map(len, texts))
 
 
 def find_phrase(text: str, phrase: str, start: int = 0) -> int:

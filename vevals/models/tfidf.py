@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vevals.errors import ModelError
+from vevals.extract import puts_spaces
 from vevals.types import Request, Response, Sample
 
 FOLDS = 5
@@ -54,8 +55,7 @@ class TfidfModel:
         known = hash((tuple(texts), tuple(ideals), tuple(groups)))
         if known == self._known:
             return
-        spaceless = sum(text.count(" ") for text in texts) < 0.05 * sum(map(len, texts))
-        self._probabilities = cross_validated(texts, ideals, groups, characters=spaceless)
+        self._probabilities = cross_validated(texts, ideals, groups, characters=not puts_spaces(texts))
         self._place, self._known = {sample.id: place for place, sample in enumerate(samples)}, known
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Response]:
